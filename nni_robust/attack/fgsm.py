@@ -1,0 +1,46 @@
+"""The fast gradient sign method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nni_robust.attack.base import Attack, ascend
+
+
+@dataclass(frozen=True, kw_only=True)
+class FGSM(Attack):
+    """One step of steepest ascent to the border of the ball, from the image itself.
+
+    Parameters
+    ----------
+    threat_model
+        What the adversary may do; its ``epsilon`` is the length of the step.
+
+    Notes
+    -----
+    Goodfellow, Shlens and Szegedy, *Explaining and Harnessing Adversarial Examples*, 2015. In l_2
+    the step follows the gradient divided by its norm.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    >>> _ = network[1].weight.data.copy_(torch.tensor([[1.0], [-1.0]]))  # bright is class 0
+    >>> FGSM()(network, torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])).item() * 255
+    119.5...
+    """
+
+    def _perturb(
+        self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return ascend(
+            network,
+            x,
+            y,
+            start=x,
+            threat_model=self.threat_model,
+            steps=1,
+            step_size=self.threat_model.epsilon,
+        )

@@ -1,0 +1,56 @@
+"""The momentum iterative method (MI-FGSM)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nni_robust.attack.base import Attack, ascend, check_ascent
+
+
+@dataclass(frozen=True, kw_only=True)
+class MIM(Attack):
+    """Projected steepest ascent along an accumulated gradient, from the image itself.
+
+    Parameters
+    ----------
+    threat_model
+        What the adversary may do.
+    steps
+        Number of steps, at least 1.
+    step_size
+        Length of a step in the norm of the threat model. It does not follow ``epsilon``.
+    decay
+        Factor of the accumulated gradient at every step, at least 0.
+
+    Notes
+    -----
+    Dong et al., *Boosting Adversarial Attacks with Momentum*, 2018, Eq. 6-7: every gradient is
+    divided by its l_1 norm before it is added. The paper's step is ``epsilon / steps``.
+    """
+
+    steps: int = 20
+    step_size: float = 2 / 255
+    decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ascent(self.steps, self.step_size)
+        if not 0 <= self.decay < math.inf:
+            raise ValueError(f"decay must be at least 0, got {self.decay!r}.")
+
+    def _perturb(
+        self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        return ascend(
+            network,
+            x,
+            y,
+            start=x,
+            threat_model=self.threat_model,
+            steps=self.steps,
+            step_size=self.step_size,
+            decay=self.decay,
+        )

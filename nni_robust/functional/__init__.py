@@ -1,0 +1,1 @@
+"""Tensor mathematics: every formula a pure function, without NNI."""

@@ -1,0 +1,74 @@
+"""Operations without a spatial kernel: identity, zero, and the change of resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class FactorizedReduce(nn.Module):
+    """Halve the resolution with two strided 1x1 convolutions on shifted grids.
+
+    The first convolution reads the even positions, the second the odd ones; each gives half
+    of the channels.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the input.
+    out_channels
+        Channels of the output; even.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        if out_channels % 2:
+            raise ValueError(
+                f"out_channels must be even, since two convolutions give half each, "
+                f"got {out_channels!r}. Choose an even width."
+            )
+        self.even = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
+        x = functional.relu(x)
+        height, width = x.shape[2:]
+        # An odd size has one position fewer on the shifted grid: a zero border stands for it.
+        shifted = functional.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], 1))  # type: ignore[no-any-return]
+
+
+class Zero(nn.Module):
+    """Give zeros in the shape that any other operation on this edge would give.
+
+    Parameters
+    ----------
+    channels
+        Channels of the input; unused, since zeros need no weight.
+    stride
+        1 keeps the spatial size, 2 halves it (rounded up).
+    """
+
+    def __init__(self, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to zeros of shape (N, C, ceil(H / stride), ceil(W / stride))."""
+        return x[:, :, :: self.stride, :: self.stride] * 0.0
+
+
+def skip_connect(channels: int, stride: int = 1) -> nn.Module:
+    """Build the identity, which at stride 2 is a :class:`FactorizedReduce`.
+
+    Parameters
+    ----------
+    channels
+        Channels of input and output.
+    stride
+        1 or 2.
+    """
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)

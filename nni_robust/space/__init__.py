@@ -1,0 +1,24 @@
+"""Model spaces: sets of networks that a strategy can search."""
+
+from __future__ import annotations
+
+from nni.nas.nn.pytorch import ModelSpace
+
+from nni_robust.space.constraint import Bounds
+from nni_robust.space.edge import MultiOp, MultiOpEdge, subset_name
+from nni_robust.space.published import PUBLISHED
+from nni_robust.space.robnet import RobNetSpace
+from nni_robust.space.sampling import Sampler
+
+__all__ = [
+    "PUBLISHED",
+    "SPACES",
+    "Bounds",
+    "MultiOp",
+    "MultiOpEdge",
+    "RobNetSpace",
+    "Sampler",
+    "subset_name",
+]
+
+SPACES: dict[str, type[ModelSpace]] = {"robnet": RobNetSpace}

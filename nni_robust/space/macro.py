@@ -1,0 +1,175 @@
+"""The fixed part of a RobNet: how many cells of which width, where the resolution halves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nni_robust.space.genotype import EDGES, decode_cell, edge_label, encode_cell
+
+CHOICES = ("conv", "identity")
+"""Operations of an edge, in the order of its mutable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPlan:
+    """What one cell is built from: its place in the chain of cells.
+
+    Attributes
+    ----------
+    width
+        Channels of its nodes.
+    in_channels
+        Channels of the older and the newer of its inputs.
+    reduction, previous_reduction
+        Whether it, or the cell before it, halves the resolution.
+    """
+
+    width: int
+    in_channels: tuple[int, int]
+    reduction: bool
+    previous_reduction: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Macro:
+    """The fixed part of a RobNet; see :class:`nni_robust.space.RobNetSpace`."""
+
+    num_cells: int
+    width: int
+    num_classes: int
+    in_channels: int
+    stem: Literal["cifar", "imagenet"]
+    cell_free: bool
+
+    def __post_init__(self) -> None:
+        for name, least in {"num_cells": 1, "width": 2, "num_classes": 2, "in_channels": 1}.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+        if self.width % 2:
+            raise ValueError(
+                f"width must be even, since a reduction gives half of the channels from each of "
+                f"two convolutions, got {self.width!r}."
+            )
+        if self.stem not in ("cifar", "imagenet"):
+            raise ValueError(f"stem must be 'cifar' or 'imagenet', got {self.stem!r}.")
+
+    @property
+    def scopes(self) -> list[str]:
+        """Label scopes of the distinct cells: one for all, or one each."""
+        if not self.cell_free:
+            return ["cell"]
+        return [f"cell_{index:02d}" for index in range(self.num_cells)]
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels that the stem gives to the first cell."""
+        return 3 * self.width if self.stem == "cifar" else self.width
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that the last cell gives to the classifier."""
+        return 4 * list(self.cells())[-1].width
+
+    def cells(self) -> Iterator[CellPlan]:
+        """Walk the cells; those at a third and at two thirds of the depth are reductions."""
+        reductions = {self.num_cells // 3, 2 * self.num_cells // 3}
+        width, previous_reduction = self.width, self.stem == "imagenet"
+        inputs = (self.stem_channels, self.stem_channels)
+        for index in range(self.num_cells):
+            reduction = index in reductions
+            width *= 2 if reduction else 1
+            yield CellPlan(
+                width=width,
+                in_channels=inputs,
+                reduction=reduction,
+                previous_reduction=previous_reduction,
+            )
+            inputs, previous_reduction = (inputs[1], 4 * width), reduction
+
+    def genotypes(self, sample: Mapping[str, Any]) -> list[str]:
+        """Write a sample as genotype strings, one for every distinct cell.
+
+        Parameters
+        ----------
+        sample
+            From label to the list of operations, or (NNI's categorical form) from
+            ``label/0``, ``label/1`` to whether the operation is present.
+
+        Raises
+        ------
+        KeyError
+            If an edge is missing from the sample.
+        """
+        return [
+            encode_cell(
+                {edge: _subset(sample, f"{scope}/{edge_label(*edge)}") for edge in EDGES}
+            )
+            for scope in self.scopes
+        ]
+
+    def sample(self, genotypes: Sequence[str]) -> dict[str, Any]:
+        """Read genotype strings as a sample; the inverse of :meth:`genotypes`.
+
+        Parameters
+        ----------
+        genotypes
+            One string for every distinct cell; a single one stands for all cells.
+
+        Raises
+        ------
+        ValueError
+            If their number is neither 1 nor that of the distinct cells.
+        """
+        scopes = self.scopes
+        if len(genotypes) == 1:
+            genotypes = list(genotypes) * len(scopes)
+        if len(genotypes) != len(scopes):
+            raise ValueError(
+                f"genotypes must have 1 or {len(scopes)} strings, one for each distinct cell "
+                f"of this space, got {len(genotypes)}."
+            )
+        return {
+            f"{scope}/{edge_label(*edge)}": operations
+            for scope, genotype in zip(scopes, genotypes, strict=True)
+            for edge, operations in decode_cell(genotype).items()
+        }
+
+    def count_parameters(self, genotypes: Sequence[str]) -> int:
+        """Count the trainable parameters of an architecture without building it.
+
+        Parameters
+        ----------
+        genotypes
+            One string for every distinct cell.
+        """
+        strings = list(genotypes) * (1 if self.cell_free else self.num_cells)
+        cells = list(self.cells())
+        total = self._count_stem() + (self.out_channels + 1) * self.num_classes
+        for plan, genotype in zip(cells, strings, strict=True):
+            total += sum(channels * plan.width for channels in plan.in_channels)
+            for (source, _), operations in decode_cell(genotype).items():
+                strided = plan.reduction and source < 2
+                if "conv" in operations:
+                    total += 18 * plan.width + 2 * plan.width**2
+                if "identity" in operations and strided:
+                    total += plan.width**2
+        return total
+
+    def _count_stem(self) -> int:
+        if self.stem == "cifar":
+            return self.stem_channels * (9 * self.in_channels + 2)
+        half = self.width // 2
+        return (
+            half * (9 * self.in_channels + 2)
+            + self.width * (9 * half + 2)
+            + self.width * (9 * self.width + 2)
+        )
+
+
+def _subset(sample: Mapping[str, Any], label: str) -> list[str]:
+    if label in sample:
+        return list(sample[label])
+    return [name for i, name in enumerate(CHOICES) if sample[f"{label}/{i}"]]
