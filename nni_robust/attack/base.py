@@ -86,6 +86,14 @@ class Attack(abc.ABC):
 
     threat_model: ThreatModel = ThreatModel()
 
+    @property
+    def name(self) -> str:
+        """Short name of the attack in records and tables, such as ``pgd20`` or ``pgd20x5``."""
+        settings = vars(self)
+        restarts = settings.get("restarts", 1)
+        suffix = f"x{restarts}" if restarts > 1 else ""
+        return f"{type(self).__name__.lower()}{settings.get('steps', '')}{suffix}"
+
     def __call__(
         self,
         network: nn.Module,
@@ -124,7 +132,8 @@ class Attack(abc.ABC):
         if generator is None:
             generator = torch.Generator().manual_seed(0)
         if torch.is_inference_mode_enabled():
-            # Weights that autocast has cast and kept here cannot be saved for a backward pass.
+            # Some torch versions let autocast keep the weights that it casts in inference mode,
+            # and those cannot be saved for a backward pass.
             torch.clear_autocast_cache()
         with torch.inference_mode(False), torch.enable_grad(), _left_as_found(network, x.device):
             # Copies, because tensors of inference mode cannot be saved for a backward pass either.
@@ -211,32 +220,27 @@ def _input_gradient(network: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _left_as_found(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Undo what forward passes change: running statistics, other buffers, random state."""
-    tracking = []
-    saved = []
+    """Keep running statistics, other buffers and the random state from what forward passes do."""
+    tracking: list[_BatchNorm] = []
+    buffers: list[tuple[nn.Module, str, Tensor]] = []
     for module in network.modules():
-        if isinstance(module, _BatchNorm):
-            # Not tracking is cheaper than a copy, and outside training mode nothing is tracked.
-            if module.training and module.track_running_stats:
-                tracking.append(module)
-            continue
-        for name, buffer in module.named_buffers(recurse=False):
-            saved.append((module, name, buffer, buffer._version, buffer.detach().clone()))
-    cuda = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(cuda, device_type=device.type):
+        if not isinstance(module, _BatchNorm):
+            buffers += [(module, name, b) for name, b in module.named_buffers(recurse=False)]
+        elif module.training and module.track_running_stats:
+            tracking.append(module)  # not tracking is cheaper than a copy, and needs no update
+    accelerator = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(accelerator, device_type=device.type):
         try:
-            for module in tracking:
-                module.track_running_stats = False
+            for norm in tracking:
+                norm.track_running_stats = False
+            for module, name, buffer in buffers:
+                setattr(module, name, buffer.clone())
             yield
         finally:
-            for module in tracking:
-                module.track_running_stats = True
-            with torch.no_grad():
-                for owner, name, buffer, version, value in saved:
-                    # Written only if changed: a write would spoil graphs that hold the buffer.
-                    if buffer._version != version:
-                        buffer.copy_(value)
-                    setattr(owner, name, buffer)
+            for norm in tracking:
+                norm.track_running_stats = True
+            for module, name, buffer in buffers:
+                setattr(module, name, buffer)
 
 
 def _check_batch(x: Tensor, y: Tensor) -> None:

@@ -28,8 +28,9 @@ class FGSM(Attack):
     --------
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = network[1].weight.data.copy_(torch.tensor([[1.0], [-1.0]]))  # bright is class 0
-    >>> FGSM()(network, torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])).item() * 255
-    119.5...
+    >>> x_adv = FGSM()(network, torch.full((1, 1, 1, 1), 0.5), torch.tensor([0]))
+    >>> round(x_adv.item() * 255, 3)
+    119.5
     """
 
     def _perturb(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +12,10 @@ Normalize = Literal["unit", "none"]
 Pool = Literal["max", "avg"]
 Reduction = Literal["sum", "mean"]
 
-_POOLS = {"max": F.adaptive_max_pool2d, "avg": F.adaptive_avg_pool2d}
+_POOLS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "max": F.adaptive_max_pool2d,
+    "avg": F.adaptive_avg_pool2d,
+}
 
 # Stands in for the length of a channel vector that is 0 (dead ReLUs, cells without edges), which
 # then stays 0. Features are of the order of 1, so no other vector is touched.
@@ -52,6 +55,7 @@ def fsp_matrix(
 
     Examples
     --------
+    >>> import torch
     >>> a = torch.tensor([[[[3.0]], [[4.0]]]])  # one position, two channels
     >>> fsp_matrix(a, a, normalize="none")
     tensor([[[ 9., 12.],
@@ -121,7 +125,7 @@ def fsp_distance(
 
 def _same_size(a: Tensor, b: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
     """Pool the larger map to the size of the smaller one."""
-    size_a, size_b = a.shape[2:], b.shape[2:]
+    size_a, size_b = (a.shape[2], a.shape[3]), (b.shape[2], b.shape[3])
     if size_a == size_b:
         return a, b
     if size_a[0] >= size_b[0] and size_a[1] >= size_b[1]:
@@ -130,7 +134,7 @@ def _same_size(a: Tensor, b: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
         return a, _POOLS[pool](b, size_a)
     raise ValueError(
         "one of a and b must be at least as large as the other in height and width, "
-        f"got sizes {tuple(size_a)} and {tuple(size_b)}."
+        f"got sizes {size_a} and {size_b}."
     )
 
 

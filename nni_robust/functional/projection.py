@@ -132,4 +132,5 @@ def steepest_ascent(gradient: Tensor, *, norm: Norm) -> Tensor:
     tiny = torch.finfo(gradient.dtype).tiny
     gradient = gradient / gradient.abs().amax(_EACH_IMAGE, keepdim=True).clamp_min(tiny)
     length = torch.linalg.vector_norm(gradient, dim=_EACH_IMAGE, keepdim=True)  # (N, 1, 1, 1)
-    return gradient / length.clamp_min(tiny)
+    direction: Tensor = gradient / length.clamp_min(tiny)
+    return direction

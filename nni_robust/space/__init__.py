@@ -9,15 +9,20 @@ from nni_robust.space.edge import MultiOp, MultiOpEdge, subset_name
 from nni_robust.space.published import PUBLISHED
 from nni_robust.space.robnet import RobNetSpace
 from nni_robust.space.sampling import Sampler
+from nni_robust.space.stage import NETWORKS, STAGE, STAGES, Stage
 
 __all__ = [
+    "NETWORKS",
     "PUBLISHED",
     "SPACES",
+    "STAGE",
+    "STAGES",
     "Bounds",
     "MultiOp",
     "MultiOpEdge",
     "RobNetSpace",
     "Sampler",
+    "Stage",
     "subset_name",
 ]
 

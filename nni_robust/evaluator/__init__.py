@@ -1,0 +1,36 @@
+"""Evaluators: what a network is worth."""
+
+from __future__ import annotations
+
+from nni.nas.evaluator import Evaluator
+
+from nni_robust.evaluator.adversarial import (
+    AdversarialClassification,
+    AdversarialClassificationModule,
+    ReportToNNI,
+)
+from nni_robust.evaluator.batch_norm import reestimate_batch_norm
+from nni_robust.evaluator.fsp import FSPDistance, FSPFilter, cell_fsp_distances
+from nni_robust.evaluator.recipe import RECIPES, Recipe
+from nni_robust.evaluator.robustness import RobustAccuracy, attacked_accuracy
+
+__all__ = [
+    "EVALUATORS",
+    "RECIPES",
+    "AdversarialClassification",
+    "AdversarialClassificationModule",
+    "FSPDistance",
+    "FSPFilter",
+    "Recipe",
+    "ReportToNNI",
+    "RobustAccuracy",
+    "attacked_accuracy",
+    "cell_fsp_distances",
+    "reestimate_batch_norm",
+]
+
+EVALUATORS: dict[str, type[Evaluator]] = {
+    "adversarial_classification": AdversarialClassification,
+    "robust_accuracy": RobustAccuracy,
+    "fsp_distance": FSPDistance,
+}

@@ -1,0 +1,223 @@
+"""Min-max training: weights that minimise the loss of attacked images."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import nni
+import pytorch_lightning as pl
+import torch
+from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
+from torch import Tensor
+from torch.nn import functional
+
+from nni_robust.attack import PGD, Attack
+from nni_robust.evaluator.recipe import Recipe
+
+_GENERATOR_STATE = "attack_generator_state"
+
+
+@nni.trace
+class AdversarialClassificationModule(LightningModule):  # type: ignore[misc]  # NNI is untyped
+    r"""Train a classifier on images that are attacked as they come.
+
+    .. math:: \min_w \mathbb{E}_{(x, y)} \max_{\|x' - x\| \le \epsilon} \ell(f_w(x'), y)
+
+    The attack sees the network just as it is trained: under a one-shot strategy of NNI's or of
+    ours that is the subnetwork, or the mixture, that the strategy has set.
+
+    Parameters
+    ----------
+    train_attack
+        The inner maximisation; None trains on clean images.
+    validation_attack
+        Attack of the validation images; by default the one of the training.
+    recipe
+        Optimiser and schedule.
+    attack_mode
+        Mode of batch norm while the attack looks for its image: ``train``, as in the released
+        code, normalises by the batch under attack; ``eval`` by the running statistics. The
+        weights are always updated in training mode. The attack itself never moves running
+        statistics, where the released code lets every one of its passes do so.
+    seed
+        Seed of the attack's random starts.
+
+    Notes
+    -----
+    Logs ``train_loss``, ``train_robust`` (accuracy on the images trained on), ``val_clean`` and
+    ``val_robust``, all fractions.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_attack: Attack | None = PGD(steps=7),  # noqa: B008  # an immutable value
+        validation_attack: Attack | None = None,
+        recipe: Recipe = Recipe(),  # noqa: B008  # an immutable value
+        attack_mode: Literal["train", "eval"] = "train",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if attack_mode not in ("train", "eval"):
+            raise ValueError(f"attack_mode must be 'train' or 'eval', got {attack_mode!r}.")
+        self.train_attack = train_attack
+        self.validation_attack = validation_attack or train_attack
+        self.recipe = recipe
+        self.attack_mode = attack_mode
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, K)."""
+        return self.model(x)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the loss of the attacked images."""
+        x, y = batch
+        x_adv = x if self.train_attack is None else self._attack_in_mode(self.train_attack, x, y)
+        logits = self(x_adv)
+        loss = functional.cross_entropy(logits, y)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss became {loss.item()} in epoch {self.trainer.current_epoch}. "
+                "Lower the learning rate or clip gradients (recipe.max_norm)."
+            )
+        robust = (logits.argmax(1) == y).float().mean()
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        self.log("train_robust", robust, on_step=False, on_epoch=True, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Log the accuracy on clean and on attacked images."""
+        x, y = batch
+        self.log("val_clean", (self(x).argmax(1) == y).float().mean(), prog_bar=True)
+        if self.validation_attack is not None:
+            x_adv = self.validation_attack(self.model, x, y, generator=self._generator)
+            robust = (self(x_adv).argmax(1) == y).float().mean()
+            self.log("val_robust", robust, prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build SGD and its schedule by epochs."""
+        optimizer = self.recipe.optimizer(self)
+        factor = self.recipe.factor(self.trainer.max_epochs or 1)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the state of the random starts."""
+        checkpoint[_GENERATOR_STATE] = self._generator.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state of the random starts."""
+        self._generator.set_state(checkpoint[_GENERATOR_STATE].cpu())
+
+    def _attack_in_mode(self, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
+        was_training = self.model.training
+        if self.attack_mode == "eval":
+            self.model.eval()
+        try:
+            return attack(self.model, x, y, generator=self._generator)
+        finally:
+            self.model.train(was_training)
+
+
+class ReportToNNI(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Send the logged accuracies to NNI, where there is a trial to send them for.
+
+    Every epoch gives an intermediate result: a dict with ``default`` (robust accuracy on
+    validation images, or on training images where there are none), ``clean`` and ``loss``.
+
+    Parameters
+    ----------
+    final
+        Whether the end of the training gives the final result as well.
+    """
+
+    def __init__(self, *, final: bool = True) -> None:
+        self.final = final
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report an intermediate result."""
+        if nni.get_current_parameter() is not None:
+            nni.report_intermediate_result(logged_metrics(trainer))
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report the final result."""
+        if self.final and nni.get_current_parameter() is not None:
+            nni.report_final_result(logged_metrics(trainer))
+
+
+def logged_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """Read the last epoch's accuracies under the names that NNI's page shows.
+
+    Returns
+    -------
+    dict
+        ``default``, and ``clean`` and ``loss`` where they were logged.
+    """
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    default = next(
+        (logged[name] for name in ("val_robust", "val_clean", "train_robust") if name in logged),
+        0.0,
+    )
+    names = {"clean": "val_clean", "loss": "train_loss"}
+    shown = {key: logged[name] for key, name in names.items() if name in logged}
+    return {"default": default, **shown}
+
+
+@nni.trace
+class AdversarialClassification(Lightning):  # type: ignore[misc]  # NNI is untyped
+    """Evaluator that trains a network against an attack.
+
+    Wrapped by an NNI one-shot strategy, it makes that strategy's search adversarial.
+
+    Parameters
+    ----------
+    data
+        A Lightning data module of images in [0, 1], such as those of :mod:`nni_robust.data`; or
+        None, if the loaders are given.
+    train_dataloaders, val_dataloaders
+        Loaders of images and labels, where there is no data module.
+    train_attack, validation_attack, recipe, attack_mode, seed
+        See :class:`AdversarialClassificationModule`.
+    max_epochs
+        Length of the training.
+    callbacks
+        Further Lightning callbacks.
+    **trainer_kwargs
+        Passed on to Lightning's ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: pl.LightningDataModule | None = None,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        train_attack: Attack | None = PGD(steps=7),  # noqa: B008  # an immutable value
+        validation_attack: Attack | None = None,
+        recipe: Recipe = Recipe(),  # noqa: B008  # an immutable value
+        attack_mode: Literal["train", "eval"] = "train",
+        seed: int = 0,
+        max_epochs: int = 200,
+        callbacks: list[pl.Callback] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        module = AdversarialClassificationModule(
+            train_attack=train_attack,
+            validation_attack=validation_attack,
+            recipe=recipe,
+            attack_mode=attack_mode,
+            seed=seed,
+        )
+        trainer = Trainer(
+            max_epochs=max_epochs,
+            callbacks=[ReportToNNI()] if callbacks is None else callbacks,
+            **trainer_kwargs,
+        )
+        super().__init__(
+            module,
+            trainer,
+            train_dataloaders=train_dataloaders,
+            val_dataloaders=val_dataloaders,
+            datamodule=data,
+        )

@@ -1,0 +1,249 @@
+"""FSP distance of the cells of a network, as a measure, an evaluator and a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import nni
+import torch
+from nni.nas.evaluator import Evaluator
+from nni.nas.space import ExecutableModelSpace
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nni_robust.attack import PGD, Attack
+from nni_robust.functional.fsp import Normalize, Pool, Reduction, fsp_distance
+
+CellInput = Literal["prev", "prev_prev", "concat"]
+
+
+def cell_fsp_distances(
+    network: nn.Module,
+    x: Tensor,
+    x_adv: Tensor,
+    *,
+    normalize: Normalize = "unit",
+    pool: Pool = "max",
+    reduction: Reduction = "sum",
+    cell_input: CellInput = "prev",
+    batch_size: int = 64,
+) -> list[float]:
+    """Measure how far an attack moves the FSP matrix of every cell, averaged over the images.
+
+    Parameters
+    ----------
+    network
+        A network with a list of ``cells``, each called with the outputs of the two cells before
+        it; runs in evaluation mode and is left in the mode found.
+    x, x_adv
+        Clean and attacked images, (N, C, H, W).
+    normalize, pool, reduction
+        See :func:`nni_robust.functional.fsp.fsp_distance`.
+    cell_input
+        Which of the two inputs the matrix correlates with the output: the previous cell's, the
+        one before it, or both, one after the other.
+    batch_size
+        Images run at once.
+
+    Returns
+    -------
+    list of float
+        One distance a cell.
+
+    Notes
+    -----
+    [RobNets] Eq. 4. The paper does not say which input is meant; ``prev`` is the default.
+    """
+    total = torch.zeros(len(_cells(network)), dtype=torch.float64)
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad(), _features(network, cell_input) as features:
+            for clean, attacked in zip(x.split(batch_size), x_adv.split(batch_size), strict=True):
+                network(clean.to(device))
+                before = list(features)
+                features.clear()
+                network(attacked.to(device))
+                for index, (a, b) in enumerate(zip(before, features, strict=True)):
+                    total[index] += _sum(a, b, normalize, pool, reduction)
+                features.clear()
+    finally:
+        network.train(was_training)
+    return (total / len(x)).tolist()
+
+
+@nni.trace
+class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
+    """Evaluator that measures the FSP distance of a network's deep cells.
+
+    Reports a dict whose ``default`` is the distance with its sign changed, so that larger is
+    better, and ``fsp``, the distance.
+
+    Parameters
+    ----------
+    data
+        Data module; validation images are used.
+    attack
+        Attack of the images, or None for PGD-7.
+    num_examples
+        Number of images; the estimate settles at about 512.
+    last_cells
+        The score is the mean over this many last cells.
+    normalize, pool, reduction, cell_input
+        See :func:`cell_fsp_distances`.
+    batch_size
+        Images run at once.
+    seed
+        Of the attack's random starts.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Any,
+        attack: Attack | None = None,
+        num_examples: int | None = 512,
+        last_cells: int = 10,
+        normalize: Normalize = "unit",
+        pool: Pool = "max",
+        reduction: Reduction = "sum",
+        cell_input: CellInput = "prev",
+        batch_size: int = 128,
+        seed: int = 0,
+    ) -> None:
+        if last_cells < 1:
+            raise ValueError(f"last_cells must be at least 1, got {last_cells!r}.")
+        self.data = data
+        self.attack = PGD(steps=7) if attack is None else attack
+        self.num_examples = num_examples
+        self.last_cells = last_cells
+        self.options: dict[str, Any] = {
+            "normalize": normalize,
+            "pool": pool,
+            "reduction": reduction,
+            "cell_input": cell_input,
+            "batch_size": batch_size,
+        }
+        self.seed = seed
+
+    def distances(self, network: nn.Module) -> list[float]:
+        """Give the distance of every cell."""
+        x, y = self.data.examples("validation", self.num_examples)
+        device = next(network.parameters()).device
+        generator = torch.Generator().manual_seed(self.seed)
+        was_training = network.training
+        network.eval()
+        size = self.options["batch_size"]
+        x_adv = torch.cat(
+            [
+                self.attack(network, a.to(device), b.to(device), generator=generator).cpu()
+                for a, b in zip(x.split(size), y.split(size), strict=True)
+            ]
+        )
+        network.train(was_training)
+        return cell_fsp_distances(network, x, x_adv, **self.options)
+
+    def score(self, network: nn.Module) -> float:
+        """Give the mean distance over the last cells."""
+        return deep_cell_mean(self.distances(network), self.last_cells)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Measure a network, and report to NNI where there is a trial to report for."""
+        distance = self.score(model)
+        metrics = {"default": -distance, "fsp": distance}
+        if nni.get_current_parameter() is not None:
+            nni.report_final_result(metrics)
+        return metrics
+
+
+class FSPFilter:
+    """Predicate for NNI's ``Filter``: lets a network pass whose deep cells move little.
+
+    ``Chain(RegularizedEvolution(), Filter(FSPFilter(FSPDistance(data=data), maximum=0.006)))``
+
+    Parameters
+    ----------
+    distance
+        What measures the distance.
+    maximum
+        Largest distance that passes; the paper's is 0.006.
+    network
+        Gives the network of an executable model, weights included. The default is the model's
+        own: trained weights, if the space is a trained supernet in NNI's ``raw`` format.
+    """
+
+    def __init__(
+        self,
+        distance: FSPDistance,
+        *,
+        maximum: float,
+        network: Callable[[ExecutableModelSpace], nn.Module] | None = None,
+    ) -> None:
+        if not maximum > 0:
+            raise ValueError(f"maximum must be positive, got {maximum!r}.")
+        self.distance = distance
+        self.maximum = maximum
+        self.network = network or (lambda model: model.executable_model())
+
+    def __call__(self, model: ExecutableModelSpace) -> bool:
+        """Whether the model's distance is at most the maximum."""
+        return self.distance.score(self.network(model)) <= self.maximum
+
+
+def deep_cell_mean(distances: list[float], last_cells: int) -> float:
+    """Average the distances of the last cells; of all, if there are fewer."""
+    deep = distances[-last_cells:]
+    return sum(deep) / len(deep)
+
+
+def _cells(network: nn.Module) -> nn.ModuleList:
+    cells = getattr(network, "cells", None)
+    if not isinstance(cells, nn.ModuleList):
+        raise ValueError(
+            "network must have a list of its cells as `cells`, each called with the outputs of "
+            f"the two cells before it, got {type(network).__name__}."
+        )
+    return cells
+
+
+@contextmanager
+def _features(network: nn.Module, cell_input: CellInput) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    if cell_input not in ("prev", "prev_prev", "concat"):
+        raise ValueError(
+            f"cell_input must be 'prev', 'prev_prev' or 'concat', got {cell_input!r}."
+        )
+    features: list[tuple[Tensor, Tensor]] = []
+
+    def keep(cell: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        features.append((_chosen_input(inputs, cell_input), output))
+
+    handles = [cell.register_forward_hook(keep) for cell in _cells(network)]
+    try:
+        yield features
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _chosen_input(inputs: tuple[Tensor, Tensor], cell_input: CellInput) -> Tensor:
+    older, newer = inputs
+    if cell_input == "prev":
+        return newer
+    if cell_input == "prev_prev":
+        return older
+    older = functional.adaptive_max_pool2d(older, newer.shape[2:])
+    return torch.cat([older, newer], 1)
+
+
+def _sum(
+    clean: tuple[Tensor, Tensor],
+    attacked: tuple[Tensor, Tensor],
+    normalize: Normalize,
+    pool: Pool,
+    reduction: Reduction,
+) -> float:
+    distances = fsp_distance(clean, attacked, normalize=normalize, pool=pool, reduction=reduction)
+    return float(distances.double().sum())

@@ -1,0 +1,1 @@
+"""Where the stages are joined, and meet NNI's manager."""

@@ -1,0 +1,104 @@
+"""How samples look on NNI's web page: one short word an axis."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from nni.mutable import Categorical, CategoricalMultiple, LabeledMutable, Mutable
+from nni.mutable.annotation import MutableAnnotation
+
+from nni_robust.space import STAGE, STAGES, subset_name
+
+MAX_AXES = 24
+"""More axes than these cannot be read on NNI's parallel-coordinates page."""
+
+ANY = "any"
+"""Stands on every axis of a trial that deals with many networks at once."""
+
+_ONE_NETWORK = ("candidate", "final")
+
+
+class Display:
+    """Write the samples of a space as NNI's page shows them best.
+
+    Every choice is a word on an axis of its own: an edge is ``none``, ``conv``, ``identity`` or
+    ``conv+identity``. If there are more than :data:`MAX_AXES`, those of one scope become one
+    axis, the share of their operations that are present. A scope that all labels share is left
+    out of the names.
+
+    Parameters
+    ----------
+    space
+        The space, with the evaluator's stage if it has one.
+    """
+
+    def __init__(self, space: Mutable) -> None:
+        leaves = space.simplify()
+        self._staged = STAGE in leaves
+        self._choices: dict[str, LabeledMutable] = {
+            str(label): leaf
+            for label, leaf in leaves.items()
+            if label != STAGE and not isinstance(leaf, MutableAnnotation)
+        }
+        self._grouped = len(self._choices) > MAX_AXES and all(
+            isinstance(leaf, CategoricalMultiple) and "/" in label
+            for label, leaf in self._choices.items()
+        )
+        scopes = {label.split("/")[0] for label in self._choices if "/" in label}
+        self._common = f"{scopes.pop()}/" if len(scopes) == 1 else ""
+
+    def search_space(self) -> dict[str, Any]:
+        """Describe the axes in the form of NNI's search-space files."""
+        axes: dict[str, Any] = {}
+        if self._staged:
+            axes[STAGE] = {"_type": "choice", "_value": list(STAGES)}
+        if self._grouped:
+            axes.update({scope: {"_type": "uniform", "_value": [0, 1]} for scope in self._groups()})
+            return axes
+        for label, leaf in self._choices.items():
+            axes[self._axis(label)] = self._axis_of(leaf)
+        return axes
+
+    def parameters(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """Write one sample as the parameters of a trial."""
+        shown: dict[str, Any] = {}
+        if self._staged:
+            shown[STAGE] = sample[STAGE]
+        one = not self._staged or sample[STAGE] in _ONE_NETWORK
+        if self._grouped:
+            for scope, labels in self._groups().items():
+                shown[scope] = self._share(sample, labels) if one else 0
+            return shown
+        for label in self._choices:
+            shown[self._axis(label)] = _word(sample[label]) if one else ANY
+        return shown
+
+    def _axis(self, label: str) -> str:
+        return label.removeprefix(self._common)
+
+    def _axis_of(self, leaf: LabeledMutable) -> dict[str, Any]:
+        if isinstance(leaf, CategoricalMultiple):
+            words = [_word(value) for value in leaf.grid()]
+        elif isinstance(leaf, Categorical):
+            words = [_word(value) for value in leaf.values]
+        else:
+            return dict(leaf.as_legacy_dict())
+        return {"_type": "choice", "_value": words + [ANY] * self._staged}
+
+    def _groups(self) -> dict[str, list[str]]:
+        groups: dict[str, list[str]] = defaultdict(list)
+        for label in self._choices:
+            groups[label.split("/")[0]].append(label)
+        return groups
+
+    def _share(self, sample: Mapping[str, Any], labels: list[str]) -> float:
+        present = sum(len(sample[label]) for label in labels)
+        return round(present / sum(len(self._choices[label].values) for label in labels), 3)
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return subset_name(str(item) for item in value)
+    return value

@@ -1,0 +1,123 @@
+"""What a stage measures of a network: one object, so that all stages measure alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from nni.nas.nn.pytorch import ModelSpace
+from torch import nn
+
+from nni_robust.attack import Attack
+from nni_robust.data import RobustDataModule
+from nni_robust.evaluator import FSPDistance, attacked_accuracy, reestimate_batch_norm
+from nni_robust.evaluator.fsp import CellInput, deep_cell_mean
+from nni_robust.experiment.files import network_sample
+from nni_robust.functional.fsp import Normalize
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Clean accuracy, robust accuracy and FSP distance under one set of conditions.
+
+    Attributes
+    ----------
+    data
+        Images.
+    train_attack
+        Attack of the screening, of the batch-norm statistics and of the FSP distance.
+    test_attacks
+        Suite of what is reported.
+    batch_norm_batches
+        Attacked training batches of which an inherited network's statistics are taken.
+    screen_examples
+        Validation images of the screening, or None for all.
+    last_cells, fsp_normalize, fsp_input
+        FSP distance.
+    batch_size
+        Images attacked at once.
+    seed
+        Of the attacks.
+    device
+        Where networks run.
+    """
+
+    data: RobustDataModule
+    train_attack: Attack
+    test_attacks: Sequence[Attack]
+    batch_norm_batches: int
+    screen_examples: int | None
+    last_cells: int
+    fsp_normalize: Normalize
+    fsp_input: CellInput
+    batch_size: int
+    seed: int
+    device: torch.device
+
+    def inherit(self, supernet: ModelSpace, sample: Mapping[str, Any]) -> nn.Module:
+        """Take a subnetwork out of a supernet: a copy of its weights, statistics of its own."""
+        network: nn.Module = supernet.freeze(network_sample(sample)).to(self.device)
+        loader = self.data.train_dataloader()
+        batches = (
+            (x.to(self.device), y.to(self.device))
+            for _, (x, y) in zip(range(self.batch_norm_batches), loader, strict=False)
+        )
+        generator = torch.Generator().manual_seed(self.seed)
+        reestimate_batch_norm(network, batches, attack=self.train_attack, generator=generator)
+        return network
+
+    def quick(self, network: nn.Module) -> Metrics:
+        """Accuracies under the training attack, on the validation images of the screening."""
+        return self._accuracies(network, "validation", [self.train_attack], self.screen_examples)
+
+    def full(self, network: nn.Module, split: Literal["validation", "test"]) -> Metrics:
+        """Accuracies under the whole suite, on all images of a split."""
+        return self._accuracies(network, split, self.test_attacks, None)
+
+    def fsp(self, network: nn.Module) -> tuple[Metrics, dict[str, list[float]]]:
+        """FSP distance of the deep cells, and of every cell in both normalisations.
+
+        Both are empty for a network that is no chain of cells.
+        """
+        if not isinstance(getattr(network, "cells", None), nn.ModuleList):
+            return {}, {}
+        cells = {
+            normalize: self._fsp_distance(normalize).distances(network)
+            for normalize in ("unit", "none")
+        }
+        chosen = deep_cell_mean(cells[self.fsp_normalize], self.last_cells)
+        return {"fsp": chosen}, {f"fsp_{name}": values for name, values in cells.items()}
+
+    def _fsp_distance(self, normalize: Normalize) -> FSPDistance:
+        return FSPDistance(
+            data=self.data,
+            attack=self.train_attack,
+            num_examples=self.screen_examples,
+            last_cells=self.last_cells,
+            normalize=normalize,
+            cell_input=self.fsp_input,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def _accuracies(
+        self,
+        network: nn.Module,
+        split: Literal["validation", "test"],
+        attacks: Sequence[Attack],
+        limit: int | None,
+    ) -> Metrics:
+        x, y = self.data.examples(split, limit)
+        accuracies = attacked_accuracy(
+            network.to(self.device),
+            x,
+            y,
+            attacks=attacks,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        return {"default": accuracies.pop("robust"), **accuracies}

@@ -1,0 +1,337 @@
+"""The stages of a RobNet search, each done by one trial."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import nni
+import pytorch_lightning as pl
+import torch
+from nni.mutable import LabeledMutable, Mutable
+from nni.mutable.exception import SampleValidationError
+from nni.nas.evaluator import MutableEvaluator
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
+
+from nni_robust.attack import FGSM, PGD, Attack
+from nni_robust.data import RobustDataModule
+from nni_robust.evaluator import AdversarialClassification, Recipe
+from nni_robust.evaluator.fsp import CellInput
+from nni_robust.experiment.files import (
+    SearchFiles,
+    export_onnx,
+    load_weights,
+    network_sample,
+    save_weights,
+    tensorboard_directory,
+    write_chosen,
+)
+from nni_robust.experiment.measure import Measure, Metrics
+from nni_robust.experiment.probe import (
+    RobustnessPerEpoch,
+    SubnetworkProbe,
+    mean_metrics,
+    report_intermediate,
+)
+from nni_robust.experiment.settings import describe
+from nni_robust.functional.fsp import Normalize
+from nni_robust.oneshot import PathSamplingOneShot, as_supernet
+from nni_robust.record import Record, installed_versions
+from nni_robust.space import NETWORKS, STAGE, RobNetSpace, Stage
+from nni_robust.space.genotype import describe as describe_genotypes
+
+_logger = logging.getLogger(__name__)
+
+
+@nni.trace
+class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
+    """Do what the stage of a sample asks for: train a supernet, screen, fine-tune, or test.
+
+    Made for :class:`nni_robust.strategy.RobNet`. Every other strategy, NNI's own included, gets
+    the stage ``candidate``: its networks inherit from ``supernet``, are fine-tuned and attacked.
+    Works with any model space of :class:`MultiOpEdge` and NNI's LayerChoice, InputChoice, Cell
+    and Repeat.
+
+    Parameters
+    ----------
+    data
+        Images; chosen is what resists on the validation images, the test images are seen by the
+        final stage alone.
+    directory
+        Folder of the results; see :class:`nni_robust.experiment.files.SearchFiles`.
+    supernet
+        Weights to inherit, or None for ``supernet.pt`` in the folder.
+    supernet_epochs, finetune_epochs
+        Length of the two trainings; 0 epochs of fine-tuning attack the network as inherited.
+    recipe
+        Optimiser of the supernet; fine-tuning takes a tenth of its learning rate.
+    train_attack
+        Attack of both trainings, and of the screening.
+    test_attacks
+        Suite of candidates and of the final test; accuracy is that under the worst for each
+        image.
+    attack_mode
+        Mode of batch norm under attack in training; see :class:`AdversarialClassification`.
+    batch_norm_batches
+        Attacked training batches of which an inherited network's statistics are taken.
+    screen_examples
+        Validation images that the screening attacks, or None for all.
+    probe_networks
+        Random subnetworks that are measured after every epoch of the supernet.
+    last_cells, fsp_normalize, fsp_input
+        FSP distance; see :class:`nni_robust.evaluator.FSPDistance`.
+    batch_size
+        Images attacked at once, outside training.
+    seed
+        Of weights, draws and attacks.
+    device
+        ``auto`` takes the accelerator, if there is one.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: RobustDataModule,
+        directory: str,
+        supernet: str | None = None,
+        supernet_epochs: int = 200,
+        finetune_epochs: int = 3,
+        recipe: Recipe = Recipe(),  # noqa: B008  # an immutable value
+        train_attack: Attack = PGD(steps=7),  # noqa: B008  # an immutable value
+        test_attacks: Sequence[Attack] = (FGSM(), PGD(steps=20)),  # noqa: B008
+        attack_mode: Literal["train", "eval"] = "train",
+        batch_norm_batches: int = 50,
+        screen_examples: int | None = None,
+        probe_networks: int = 4,
+        last_cells: int = 10,
+        fsp_normalize: Normalize = "unit",
+        fsp_input: CellInput = "prev",
+        batch_size: int = 256,
+        seed: int = 0,
+        device: Literal["auto", "cpu"] = "auto",
+    ) -> None:
+        _check(
+            supernet_epochs=supernet_epochs,
+            finetune_epochs=finetune_epochs,
+            batch_norm_batches=batch_norm_batches,
+            probe_networks=probe_networks,
+            test_attacks=test_attacks,
+        )
+        self.data = data
+        self.files = SearchFiles(directory)
+        self.supernet = self.files.supernet if supernet is None else Path(supernet)
+        self.supernet_epochs = supernet_epochs
+        self.finetune_epochs = finetune_epochs
+        self.recipe = recipe
+        self.attack_mode = attack_mode
+        self.probe_networks = probe_networks
+        self.seed = seed
+        cuda = device == "auto" and torch.cuda.is_available()
+        self.measure = Measure(
+            data=data,
+            train_attack=train_attack,
+            test_attacks=list(test_attacks),
+            batch_norm_batches=batch_norm_batches,
+            screen_examples=screen_examples,
+            last_cells=last_cells,
+            fsp_normalize=fsp_normalize,
+            fsp_input=fsp_input,
+            batch_size=batch_size,
+            seed=seed,
+            device=torch.device("cuda" if cuda else "cpu"),
+        )
+        self._stage = Stage()
+
+    def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
+        """Yield the stage, the one thing here that a strategy chooses."""
+        yield from self._stage.leaf_mutables(is_leaf)
+
+    def check_contains(self, sample: dict[str, Any]) -> SampleValidationError | None:
+        """Give what is wrong with the stage of a sample, or None."""
+        return self._stage.check_contains(sample)
+
+    def freeze(self, sample: dict[str, Any]) -> StagedEvaluator:
+        """Return the evaluator itself: the stage stays in the sample of the frozen model."""
+        return self
+
+    def evaluate(self, model: nn.Module) -> Metrics:
+        """Attack a network as it is, on validation images; for use outside a search."""
+        return self.measure.full(model, "validation")
+
+    def _execute(self, model: ExecutableModelSpace) -> Metrics:
+        # NNI calls this rather than `evaluate`, which would get one network only.
+        sample: dict[str, Any] = model.sample
+        stage = {
+            "supernet": self._train_supernet,
+            "screen": self._screen,
+            "candidate": self._fine_tune,
+            "final": self._test,
+        }[sample[STAGE]]
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            metrics = stage(_fresh_space(model), sample)
+        if nni.get_current_parameter() is not None:
+            nni.report_final_result(metrics)
+        return metrics
+
+    def _train_supernet(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
+        probe = SubnetworkProbe(self.measure, self.probe_networks)
+        checkpoint = ModelCheckpoint(dirpath=self.files.training, save_last=True, save_top_k=0)
+        strategy = PathSamplingOneShot(seed=self.seed)
+        # The engine is only named: running it would take the trial's channel to NNI away.
+        mutated = strategy.initialize(
+            RawFormatModelSpace(
+                space, self._training(self.recipe, self.supernet_epochs, [probe, checkpoint])
+            ),
+            SequentialExecutionEngine(),
+        )
+        last = self.files.training / "last.ckpt"
+        if last.is_file():
+            _logger.info("The supernet's training goes on from %s.", last)
+            mutated.evaluator.fit_kwargs.update(ckpt_path=str(last), weights_only=True)
+        mutated.execute()
+        save_weights(self.files.supernet, strategy.supernet)
+        # Without an epoch to train, as when the training was interrupted at its end, the probe
+        # has not looked yet.
+        return probe.last or probe.look(strategy.supernet)
+
+    def _screen(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
+        supernet = self._load_supernet(space)
+        measured = []
+        for index, subnetwork in enumerate(sample[NETWORKS]):
+            started = time.monotonic()
+            network = self.measure.inherit(supernet, subnetwork)
+            fsp, cells = self.measure.fsp(network)
+            metrics = {**self.measure.quick(network), **fsp, **_size(space, subnetwork, network)}
+            self._record("screen", space, subnetwork, metrics, started, cells)
+            report_intermediate({**metrics, "index": index})
+            measured.append(metrics)
+        return mean_metrics(measured)
+
+    def _fine_tune(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
+        started = time.monotonic()
+        network = self.measure.inherit(self._load_supernet(space), sample)
+        inherited = self.measure.full(network, "validation")
+        if self.finetune_epochs:
+            callbacks = [RobustnessPerEpoch(self.measure)]
+            recipe = self.recipe.for_finetuning()
+            self._training(recipe, self.finetune_epochs, callbacks).evaluate(network)
+        fsp, cells = self.measure.fsp(network.to(self.measure.device))
+        metrics = {
+            **self.measure.full(network, "validation"),
+            "inherited": inherited["default"],
+            **fsp,
+            **_size(space, sample, network),
+        }
+        save_weights(self.files.candidate(sample), network)
+        self._record("candidate", space, sample, metrics, started, cells)
+        return metrics
+
+    def _test(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
+        started = time.monotonic()
+        network = space.freeze(network_sample(sample))
+        network.load_state_dict(load_weights(self.files.candidate(sample)))
+        metrics = {**self.measure.full(network, "test"), **_size(space, sample, network)}
+        record = self._record("final", space, sample, metrics, started, {})
+        folder = self.files.final(sample)
+        save_weights(folder / "weights.pt", network)
+        export_onnx(folder / "network.onnx", network, self.data.image_shape)
+        write_chosen(folder, record)  # last: with it the folder is complete
+        return metrics
+
+    def _training(
+        self, recipe: Recipe, epochs: int, callbacks: list[pl.Callback]
+    ) -> AdversarialClassification:
+        tensorboard = tensorboard_directory()
+        return AdversarialClassification(
+            data=self.data,
+            train_attack=self.measure.train_attack,
+            recipe=recipe,
+            attack_mode=self.attack_mode,
+            seed=self.seed,
+            max_epochs=epochs,
+            callbacks=callbacks,
+            accelerator="cpu" if self.measure.device.type == "cpu" else "auto",
+            devices=1,
+            logger=TensorBoardLogger(tensorboard, name="") if tensorboard else False,
+            log_every_n_steps=1,
+            gradient_clip_val=recipe.max_norm,
+            limit_val_batches=0,  # the callbacks measure, with statistics that fit the network
+            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=str(self.files.directory),
+        )
+
+    def _load_supernet(self, space: ModelSpace) -> ModelSpace:
+        supernet = as_supernet(space)
+        supernet.load_state_dict(load_weights(self.supernet))
+        return supernet
+
+    def _record(
+        self,
+        stage: str,
+        space: ModelSpace,
+        sample: Mapping[str, Any],
+        metrics: Metrics,
+        started: float,
+        cells: Mapping[str, Any],
+    ) -> Record:
+        record = Record(
+            sample=network_sample(sample),
+            genotype=_genotypes(space, sample),
+            stage=stage,
+            metrics=metrics,
+            settings={"space": describe(space), "evaluator": describe(self.trace_kwargs)},
+            seed=self.seed,
+            versions=installed_versions(),
+            details={"seconds": round(time.monotonic() - started, 1), **cells},
+        )
+        record.append(self.files.records)
+        return record
+
+
+def _fresh_space(model: ExecutableModelSpace) -> ModelSpace:
+    """Build the space anew: a supernet changes its space in place, so each trial has its own."""
+    origin = model.model_space if isinstance(model, RawFormatModelSpace) else model.model
+    return origin.trace_copy().get(traceable=False)
+
+
+def _genotypes(space: ModelSpace, sample: Mapping[str, Any]) -> list[str] | None:
+    return space.genotypes(sample) if isinstance(space, RobNetSpace) else None
+
+
+def _size(space: ModelSpace, sample: Mapping[str, Any], network: nn.Module) -> Metrics:
+    """Parameters of a network in millions and, for a RobNet, the measures of its cells."""
+    size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
+    genotypes = _genotypes(space, sample)
+    return size if genotypes is None else {**size, **describe_genotypes(genotypes)}
+
+
+def _check(
+    *,
+    supernet_epochs: int,
+    finetune_epochs: int,
+    batch_norm_batches: int,
+    probe_networks: int,
+    test_attacks: Sequence[Attack],
+) -> None:
+    least = {
+        "supernet_epochs": (supernet_epochs, 0),
+        "finetune_epochs": (finetune_epochs, 0),
+        "batch_norm_batches": (batch_norm_batches, 1),
+        "probe_networks": (probe_networks, 1),
+    }
+    for name, (count, smallest) in least.items():
+        if count < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {count!r}.")
+    if not test_attacks:
+        raise ValueError("test_attacks must hold at least one attack, got none.")

@@ -1,0 +1,16 @@
+"""Strategies: which network comes next."""
+
+from __future__ import annotations
+
+from nni.nas.strategy import Random, RegularizedEvolution, Strategy
+
+from nni_robust.strategy.robnet import RobNet
+
+__all__ = ["STRATEGIES", "RobNet"]
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "robnet": RobNet,
+    # NNI's own, which the strategy host runs as well.
+    "random": Random,
+    "regularized_evolution": RegularizedEvolution,
+}
