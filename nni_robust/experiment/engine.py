@@ -12,7 +12,7 @@ from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, T
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from nni_robust.experiment.display import Display
-from nni_robust.experiment.manager import Manager
+from nni_robust.experiment.rest import Manager
 from nni_robust.experiment.task import KEY, Task, read_task
 
 _logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         Trials that ended get their events again, so that whoever listens knows them; those that
         NNI runs again stay in training.
         """
-        for job in self._manager.trial_jobs():
+        for job in self._manager.past_trials():
             model = self.space.freeze(read_task(job.parameters).sample)
             model.status = ModelStatus.Training
             self._models[job.parameter_id] = model

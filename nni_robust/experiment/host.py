@@ -66,7 +66,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         """Build the search, and on a resume take up what has ended."""
         from nni_robust.experiment.config import build_search
         from nni_robust.experiment.engine import ManagerEngine
-        from nni_robust.experiment.manager import Manager
+        from nni_robust.experiment.rest import Manager
 
         self._manager = Manager(dispatcher_env_vars.NNI_TUNER_COMMAND_CHANNEL)
         profile = self._manager.experiment()

@@ -61,7 +61,7 @@ class Trial:
     status
         ``WAITING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED``, ``USER_CANCELED``, ...
     parameters
-        What the tuner chose.
+        What it was given. Of a trial that reported nothing, what NNI meant to give it.
     metrics
         The final report; a plain number stands under ``default``. Empty if there was none.
     directory
@@ -196,30 +196,53 @@ def look(experiment: ExperimentEntry) -> Snapshot | None:
 
             # The status comes first, so that the trials are never older than it.
             status, profile = get("check-status"), get("experiment")
-            jobs, metrics = get("trial-jobs"), get("metric-data-latest")
+            metrics, jobs = get("metric-data-latest"), get("trial-jobs")
     except requests.RequestException:
         return None
     if profile.get("id") != experiment.id:
         return None
+    parameters = _parameters_of_trials(jobs, metrics)
     return Snapshot(
         status=status["status"],
         errors=tuple(status["errors"]),
         max_trials=profile["params"].get("maxTrialNumber"),
-        trials=tuple(_trial(job) for job in jobs),
+        trials=tuple(_trial(job, parameters[job["trialJobId"]]) for job in jobs),
         latest=_latest_intermediate(metrics),
     )
 
 
-def _trial(job: dict[str, Any]) -> Trial:
+def _parameters_of_trials(
+    jobs: list[dict[str, Any]], metrics: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Give the parameters of each trial, by its id.
+
+    NNI hands parameters to its trials in the order in which they ask, but notes them in the order
+    in which it started them: of trials that start together, one may run the parameters noted for
+    another. A trial's metrics carry the id of the parameters that it had, and that decides.
+    """
+    noted: dict[str, dict[str, Any]] = {}
+    by_number: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        strings = job.get("hyperParameters")  # JSON strings inside JSON
+        record = json.loads(strings[0]) if strings else {"parameter_id": None, "parameters": {}}
+        noted[job["trialJobId"]] = record
+        by_number[str(record["parameter_id"])] = record
+    for metric in metrics:
+        record, number = noted[metric["trialJobId"]], metric["parameterId"]
+        if number in by_number and number != str(record["parameter_id"]):
+            noted[metric["trialJobId"]] = by_number[number]
+    return {trial_id: record["parameters"] for trial_id, record in noted.items()}
+
+
+def _trial(job: dict[str, Any], parameters: dict[str, Any]) -> Trial:
     """Read one element of ``/trial-jobs``."""
-    parameters = job.get("hyperParameters")  # JSON strings inside JSON
     final = job.get("finalMetricData")
     folder = job.get("logPath")
     return Trial(
         id=job["trialJobId"],
         number=job.get("sequenceId"),
         status=job["status"],
-        parameters=json.loads(parameters[0])["parameters"] if parameters else {},
+        parameters=parameters,
         metrics=_metrics(final[-1]["data"]) if final else {},
         directory=Path(folder) if folder else None,
     )

@@ -87,9 +87,10 @@ def describe(value: Any) -> Any:
         An attack, a data module, a space, a recipe, or a container of such.
     """
     if isinstance(value, RobustDataModule):
-        return {"name": _name_of(type(value), DATASETS), **describe(value.arguments())}
+        arguments = {key: getattr(value, key) for key in _arguments(type(value))[1]}
+        return {"name": _name_of(type(value), DATASETS), **describe(arguments)}
     if isinstance(value, ModelSpace):
-        return {"name": _name_of(type(value), SPACES), **describe(value.trace_kwargs)}
+        return {"name": _name_of(type(value), SPACES), **describe_call(value)}
     if isinstance(value, Attack):
         return {"name": _name_of(type(value), ATTACKS), **_fields(value)}
     if dataclasses.is_dataclass(value):
@@ -101,6 +102,23 @@ def describe(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def describe_call(value: Any) -> dict[str, Any]:
+    """Write the arguments of an object that NNI traces, defaults included.
+
+    Parameters
+    ----------
+    value
+        A space, or an evaluator wrapped in ``nni.trace``.
+    """
+    defaults = {
+        name: parameter.default
+        for name, parameter in _arguments(type(value))[1].items()
+        if parameter.default is not parameter.empty
+    }
+    described: dict[str, Any] = describe({**defaults, **value.trace_kwargs})
+    return described
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -136,7 +154,9 @@ def _arguments(target: Any) -> tuple[dict[str, Any], dict[str, inspect.Parameter
         if name != "self"
         and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
-    return typing.get_type_hints(constructor), parameters
+    # A dataclass may inherit fields whose annotations only its base's module can read.
+    hinted = target if dataclasses.is_dataclass(target) else constructor
+    return typing.get_type_hints(hinted), parameters
 
 
 def _unknown_key(path: str, key: Any, parameters: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ from nni_robust.experiment.probe import (
     mean_metrics,
     report_intermediate,
 )
-from nni_robust.experiment.settings import describe
+from nni_robust.experiment.settings import describe, describe_call
 from nni_robust.functional.fsp import Normalize
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
 from nni_robust.record import Record, installed_versions
@@ -290,7 +290,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             genotype=_genotypes(space, sample),
             stage=stage,
             metrics=metrics,
-            settings={"space": describe(space), "evaluator": describe(self.trace_kwargs)},
+            settings={"space": describe(space), "evaluator": describe_call(self)},
             seed=self.seed,
             versions=installed_versions(),
             details={"seconds": round(time.monotonic() - started, 1), **cells},

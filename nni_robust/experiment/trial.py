@@ -35,7 +35,8 @@ def _threads(task: Task) -> int:
 
 
 def _quieten() -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "onnx_ir", "onnxscript", "torch.onnx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning advises on data loaders with workers; ours hold the images in memory.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*is found to be not a nn.Module.*")

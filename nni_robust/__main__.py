@@ -1,0 +1,90 @@
+"""``python -m nni_robust``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Exit statuses: 0 as asked, 1 the experiment or the comparison failed, 2 wrong input, 3 time out.
+_WRONG_INPUT = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except ValueError as error:
+        print(f"nni_robust {options.name}: {error}", file=sys.stderr)
+        return _WRONG_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m nni_robust", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True)
+
+    validate = commands.add_parser("validate", help="check an experiment file before NNI sees it")
+    validate.add_argument("file", type=Path, help="what `nnictl create --config` would read")
+    validate.set_defaults(command=_validate)
+
+    wait = commands.add_parser("wait", help="follow an experiment to its end")
+    wait.add_argument("id", nargs="?", help="its identifier; by default the newest one")
+    wait.add_argument("--timeout", type=float, help="seconds after which to give up (status 3)")
+    wait.set_defaults(command=_wait)
+
+    evaluate = commands.add_parser("evaluate", help="attack the chosen network of a search again")
+    evaluate.add_argument("directory", type=Path, help="folder of the search's results")
+    evaluate.set_defaults(command=_evaluate)
+
+    trial = commands.add_parser("trial", help="run one trial; NNI's manager calls this")
+    trial.set_defaults(command=_trial)
+    return parser
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from nni_robust.experiment.validate import validate
+
+    try:
+        print(f"{options.file}: {validate(options.file)}")
+    except ValueError as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+        return _WRONG_INPUT
+    return 0
+
+
+def _wait(options: argparse.Namespace) -> int:
+    from nni_robust.experiment.follow import follow
+    from nni_robust.experiment.manager import find_experiment
+
+    experiment = find_experiment(options.id)
+    print(f"experiment {experiment.id}: http://localhost:{experiment.port}", file=sys.stderr)
+    outcome = follow(experiment, timeout=options.timeout)
+    print(outcome.message)
+    results = experiment.directory / "results"
+    if outcome.exit_status == 0 and results.is_dir():
+        print(f"results: {results}")
+    return outcome.exit_status
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from nni_robust.experiment.evaluate import evaluate
+
+    return evaluate(options.directory)
+
+
+def _trial(options: argparse.Namespace) -> int:
+    # Threads that spin while they wait make trials that share cores many times slower. OpenMP
+    # reads this when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from nni_robust.experiment.trial import run_trial
+
+    run_trial()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Rebuild chosen networks from their files, and measure them again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.space import model_context
+from torch import nn
+from tqdm import tqdm
+
+from nni_robust.data import DATASETS, RobustDataModule
+from nni_robust.evaluator import attacked_accuracy
+from nni_robust.experiment.files import FORMAT, SearchFiles, load_weights
+from nni_robust.experiment.settings import build
+from nni_robust.experiment.stages import StagedEvaluator
+from nni_robust.space import SPACES
+
+_TOLERANCE = 1e-9  # the same images under the same attacks: any difference is one of arithmetic
+
+
+def evaluate(directory: Path) -> int:
+    """Attack every chosen network of a search again, and print a table.
+
+    Parameters
+    ----------
+    directory
+        Folder of a search's results, or of one chosen network.
+
+    Returns
+    -------
+    int
+        0 if the accuracies are those on record, otherwise 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no chosen network, or a file of it is missing or damaged.
+    """
+    folders = [directory] if (directory / "genotype.json").is_file() else []
+    folders = folders or SearchFiles(directory).finals()
+    if not folders:
+        raise ValueError(
+            f"{str(directory)!r} must hold a chosen network, final/KEY/genotype.json, but there is "
+            "none: the search has not ended, or this is not its folder."
+        )
+    same = True
+    for folder in folders:
+        chosen = read_chosen(folder)
+        measured = measure(folder, chosen)
+        recorded = {name: chosen["metrics"][name] for name in measured}
+        same &= all(abs(measured[k] - recorded[k]) <= _TOLERANCE for k in measured)
+        _print_table(folder, chosen, measured, recorded)
+    return 0 if same else 1
+
+
+def read_chosen(folder: Path) -> dict[str, Any]:
+    """Read ``genotype.json``."""
+    path = folder / "genotype.json"
+    try:
+        chosen: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
+    if chosen.get("format") != FORMAT:
+        raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {chosen.get('format')!r}.")
+    return chosen
+
+
+def load_chosen(folder: Path) -> nn.Module:
+    """Build the chosen network of a search with its weights, in evaluation mode.
+
+    Parameters
+    ----------
+    folder
+        ``final/KEY`` in the results.
+    """
+    chosen = read_chosen(folder)
+    with model_context(chosen["sample"]):
+        network: ModelSpace = build(chosen["settings"]["space"], SPACES, "settings.space")
+    network.load_state_dict(load_weights(folder / "weights.pt"))
+    return network.eval()  # type: ignore[no-any-return]  # NNI is untyped
+
+
+def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
+    """Attack a chosen network on the test images, just as the record says it was."""
+    section = dict(chosen["settings"]["evaluator"])
+    data: RobustDataModule = build(section.pop("data"), DATASETS, "settings.data")
+    table = {"staged": StagedEvaluator}
+    evaluator = build({"name": "staged", **section}, table, "settings.evaluator", data=data)
+    conditions = evaluator.measure
+    network = load_chosen(folder).to(conditions.device)
+    x, y = data.examples("test", None)
+    with tqdm(total=len(x), unit="image", file=sys.stderr, disable=None) as bar:
+        accuracies = attacked_accuracy(
+            network,
+            x,
+            y,
+            attacks=conditions.test_attacks,
+            batch_size=conditions.batch_size,
+            seed=conditions.seed,
+            progress=bar.update,
+        )
+    return {"default": accuracies.pop("robust"), **accuracies}
+
+
+def _print_table(
+    folder: Path, chosen: dict[str, Any], measured: dict[str, float], recorded: dict[str, float]
+) -> None:
+    size = chosen["metrics"]["params_m"]
+    lines = [f"{folder.name}: {size:.3f} M parameters, {' '.join(chosen['genotype'] or [])}"]
+    lines.append(f"{'test images':<16}{'measured':>10}{'on record':>12}")
+    names = {"default": "worst of suite"}
+    for key, value in measured.items():
+        shown = f"{100 * value:>9.2f}%{100 * recorded[key]:>11.2f}%"
+        lines.append(f"{names.get(key, key):<16}{shown}")
+    sys.stdout.write("\n".join(lines) + "\n")

@@ -1,0 +1,179 @@
+"""Check a whole experiment file before NNI sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from nni.experiment.config import ExperimentConfig
+
+from nni_robust.experiment.config import Search, build_search
+
+HOST = "nni_robust.experiment.host.StrategyHost"
+
+
+def validate(path: Path) -> str:
+    """Check an experiment file: NNI's keys by NNI's own schema, ours by building the search.
+
+    Parameters
+    ----------
+    path
+        What ``nnictl create --config`` would read.
+
+    Returns
+    -------
+    str
+        One line that says what the experiment will do.
+
+    Raises
+    ------
+    ValueError
+        In one line, with the path of the key.
+    """
+    content = _read(path)
+    _check_keys(content, "", ExperimentConfig)
+    _check_trials(content)
+    config = _load(path)
+    tuner = content.get("tuner") or {}
+    class_name = tuner.get("className") if isinstance(tuner, Mapping) else None
+    if class_name is not None:
+        _check_importable(str(class_name))
+    if class_name != HOST:
+        return f"{config.experiment_name or path.stem}: an experiment of NNI's own tuner"
+    return _check_search(content, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError("there is no such file.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"must be YAML, but: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"must hold the keys of an NNI experiment, got {content!r}.")
+    return content
+
+
+def _check_keys(content: Mapping[str, Any], prefix: str, schema: type) -> None:
+    known = {_camel(field.name) for field in dataclasses.fields(schema)}
+    for key in content:
+        if key not in known and not key.startswith("_") and _camel(str(key)) not in known:
+            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{prefix}{key} is not a key of NNI's experiments.{hint}")
+    tuner = content.get("tuner")
+    if isinstance(tuner, Mapping):
+        allowed = {"name", "className", "codeDirectory", "classArgs"}
+        for key in tuner:
+            if key not in allowed:
+                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.5)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"tuner.{key} is not a key of NNI's tuners.{hint}")
+
+
+def _check_trials(content: Mapping[str, Any]) -> None:
+    for key in ("maxTrialNumber", "trialConcurrency"):
+        value = content.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{key} must be a whole number, got {value!r}.")
+        if value is not None and value < 1:
+            raise ValueError(f"{key} must be at least 1, got {value!r}.")
+    tuner = content.get("tuner")
+    if isinstance(tuner, Mapping) and "className" in tuner and "codeDirectory" not in tuner:
+        raise ValueError(
+            "tuner.codeDirectory is missing: NNI demands it beside className, even for an "
+            "installed class. Write `codeDirectory: .`."
+        )
+    service = content.get("trainingService")
+    if not isinstance(service, Mapping) or "platform" not in service:
+        raise ValueError(
+            f"trainingService must be a mapping such as {{platform: local}}, got {service!r}."
+        )
+    if content.get("trialGpuNumber") and service["platform"] == "local":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"trialGpuNumber must be 0 on this machine, which has no GPU that PyTorch can "
+                f"use, got {content['trialGpuNumber']!r}: NNI's manager would die."
+            )
+
+
+def _load(path: Path) -> Any:
+    try:
+        config = ExperimentConfig.load(path)
+        config.validate()
+    except Exception as error:  # NNI raises whatever comes: AssertionError, AttributeError, ...
+        text = " ".join(str(error).split()) or f"{type(error).__name__} in NNI's own check"
+        raise ValueError(f"NNI refuses the file: {text}") from error
+    return config
+
+
+def _check_importable(class_name: str) -> None:
+    module, _, attribute = class_name.rpartition(".")
+    try:
+        getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        close = difflib.get_close_matches(class_name, [HOST], n=1)
+        hint = f" Did you mean {HOST!r}?" if close else ""
+        raise ValueError(
+            f"tuner.className must name a class that can be imported, got {class_name!r}: "
+            f"{error}.{hint}"
+        ) from error
+
+
+def _check_search(content: Mapping[str, Any], path: Path) -> str:
+    if "nni_robust trial" not in str(content.get("trialCommand")):
+        raise ValueError(
+            "trialCommand must run this package's trials, such as "
+            f"`python3 -m nni_robust trial`, got {content.get('trialCommand')!r}."
+        )
+    sections = content["tuner"].get("classArgs") or {}
+    folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
+    with _working_directory(folder):  # as in a trial: relative paths mean the same
+        try:
+            search = build_search(sections, directory=folder)
+            search.data.examples("test", None)
+        except ValueError as error:
+            raise ValueError(f"tuner.classArgs.{error}") from error
+    _check_number(content, search)
+    trials = getattr(search.strategy, "num_trials", content.get("maxTrialNumber", "any number of"))
+    return f"{content.get('experimentName', path.stem)}: {search.strategy}, {trials} trials"
+
+
+def _check_number(content: Mapping[str, Any], search: Search) -> None:
+    needed = getattr(search.strategy, "num_trials", None)
+    limit = content.get("maxTrialNumber")
+    if needed is None and limit is None and "maxExperimentDuration" not in content:
+        raise ValueError(
+            "maxTrialNumber is missing: this strategy would go on for ever. Give it or "
+            "maxExperimentDuration."
+        )
+    if needed is not None and limit is not None and limit < needed:
+        raise ValueError(
+            f"maxTrialNumber must be at least {needed}, the trials of all stages of "
+            f"{search.strategy}, got {limit}."
+        )
+
+
+@contextmanager
+def _working_directory(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -1,0 +1,154 @@
+"""What single datasets owe: their formats, and errors that name the file."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.testing import assert_close
+
+from nni_robust.data import CIFAR10, MNIST, Digits, Synthetic
+
+
+def test_digits_are_those_of_scikit_learn():
+    data = Digits()
+    x = torch.cat([data.examples(name)[0] for name in ("train", "validation", "test")])
+    expected = load_digits().data
+    assert len(x) == 1797
+    mine = sorted(map(tuple, (x.flatten(1) * 16).int().tolist()))
+    assert mine == sorted(map(tuple, expected.astype(int).tolist()))
+
+
+def test_cifar_pixels_are_in_the_order_of_the_format(cifar_files):
+    # The format: 1024 red, 1024 green, 1024 blue, each row by row.
+    data = CIFAR10(root=str(cifar_files["root"]))
+    x, _ = data.examples("test")
+    original = cifar_files["test_batch"]
+    place = {row.tobytes(): i for i, row in enumerate(original)}
+    for image in x[:5]:
+        row = original[place[(image * 255).round().byte().flatten().numpy().tobytes()]]
+        assert_close(image[2, 3, 4].item(), row[2 * 1024 + 3 * 32 + 4] / 255, rtol=0, atol=1e-6)
+
+
+def test_cifar_is_augmented_unless_told_otherwise(cifar_files):
+    assert CIFAR10(root=str(cifar_files["root"])).augment
+
+
+def test_cifar_files_written_by_a_newer_numpy_are_read(cifar_files, tmp_path):
+    shutil.copytree(cifar_files["root"], tmp_path, dirs_exist_ok=True)
+    x = np.arange(20 * 3072).reshape(20, 3072).astype(np.uint8)
+    content = {b"data": x, b"labels": list(range(10)) * 2}
+    path = tmp_path / "cifar-10-batches-py" / "test_batch"
+    path.write_bytes(pickle.dumps(content, protocol=4))
+    x_test, _ = CIFAR10(root=str(tmp_path)).examples("test")
+    assert {round(v) for v in (x_test[:, 0, 0, 0] * 255).tolist()} == {int(v) for v in x[:, 0]}
+
+
+def cifar_with(cifar_files, tmp_path, content):
+    shutil.copytree(cifar_files["root"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(content)
+    return CIFAR10(root=str(tmp_path))
+
+
+class Harmful:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_cifar_file_cannot_run_code(cifar_files, tmp_path):
+    target = tmp_path / "made"
+    data = cifar_with(cifar_files, tmp_path, pickle.dumps(Harmful(str(target))))
+    with pytest.raises(ValueError, match=r"data_batch_3' must be .* it asks for posix.mkdir"):
+        data.examples("train")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x02}", b"nonsense", pickle.dumps({b"labels": []}), pickle.dumps([1])]
+)
+def test_a_damaged_cifar_file_is_named(cifar_files, tmp_path, content):
+    with pytest.raises(ValueError, match="data_batch_3' must be a file of CIFAR-10"):
+        cifar_with(cifar_files, tmp_path, content).examples("train")
+
+
+def test_foreign_labels_are_refused(cifar_files, tmp_path):
+    content = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1, 57]}
+    with pytest.raises(ValueError, match=r"CIFAR10 must have labels from 0 to 9, got .*57"):
+        cifar_with(cifar_files, tmp_path, pickle.dumps(content)).examples("train")
+
+
+def test_a_label_too_few_is_refused(cifar_files, tmp_path):
+    content = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1]}
+    with pytest.raises(ValueError, match=r"CIFAR10 must have one image of shape \(3, 32, 32\)"):
+        cifar_with(cifar_files, tmp_path, pickle.dumps(content)).examples("train")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (CIFAR10, r"holds cifar-10-batches-py/data_batch_1.* got no such file in '.*/nowhere/"),
+        (MNIST, r"holds MNIST/raw/train-images-idx3-ubyte or .* got neither in '.*/nowhere/"),
+    ],
+)
+def test_missing_files_are_named_when_they_are_needed(dataset, message, tmp_path):
+    data = dataset(root=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=message):
+        data.train_dataloader()
+
+
+def test_mnist_images_keep_their_labels(mnist_root):
+    data = MNIST(root=str(mnist_root))
+    for name in ("train", "test"):
+        x, y = data.examples(name)
+        assert_close(x[:, 0, 14, 14], 20 * y / 255)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(bytes(100))[:-12], r"idx3-ubyte.gz' must be a whole gzip file"),
+        (b"plain", r"idx3-ubyte.gz' must be a whole gzip file"),
+        (gzip.compress(b""), r"must be a whole IDX file .* got 0 bytes"),
+        (gzip.compress(bytes([0, 0, 8, 3, 0, 0])), r"whole IDX file .* begin with '00000803'"),
+        (gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 9, 1])), r"whole IDX file .* got 9 bytes"),
+        (gzip.compress(bytes([0, 0, 13, 1, 0, 0, 0, 1, 1])), r"begin with '00000d01'"),
+    ],
+)
+def test_a_damaged_mnist_file_is_named(mnist_root, tmp_path, content, message):
+    shutil.copytree(mnist_root, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        MNIST(root=str(tmp_path)).examples("train")
+
+
+@pytest.mark.parametrize("image_shape", [(3, 8, 8), (1, 5, 9)])
+def test_synthetic_classes_can_be_learnt_from_their_means(image_shape):
+    data = Synthetic(num_classes=4, image_shape=image_shape, num_examples=200)
+    x, y = data.examples("train")
+    means = torch.stack([x[y == k].mean(0).flatten() for k in range(4)])
+    x_test, y_test = data.examples("test")
+    nearest = torch.cdist(x_test.flatten(1), means).argmin(1)
+    assert (nearest == y_test).float().mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"num_examples": 5}, "num_examples must be at least 10, got 5"),
+        ({"image_shape": (8, 8)}, r"image_shape must be \(channels, height, width\), got \(8, 8\)"),
+        ({"image_shape": (3, 0, 8)}, "image_shape must be at least 1, got 0"),
+    ],
+)
+def test_impossible_synthetic_sets_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Synthetic(**arguments)

@@ -1,0 +1,144 @@
+"""The loader by itself and inside Lightning."""
+
+from __future__ import annotations
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import CombinedLoader
+from torch.testing import assert_close
+
+from nni_robust.data import Synthetic, TensorLoader
+from nni_robust.data.base import random_crop, random_flip, stratified_order
+
+# Lightning's, on its use of PyTorch.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+def numbered(n):
+    return torch.arange(n).view(n, 1, 1, 1) / 255, torch.arange(n)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "training", "evaluation"),
+    [
+        (9, 4, [4, 4], [4, 4, 1]),
+        (10, 4, [4, 4, 2], [4, 4, 2]),
+        (8, 4, [4, 4], [4, 4]),
+        (1, 4, [1], [1]),
+        (3, 1, [1, 1, 1], [1, 1, 1]),
+    ],
+)
+def test_only_training_leaves_out_a_lone_last_image(n, batch_size, training, evaluation):
+    for seed, sizes in ((0, training), (None, evaluation)):
+        loader = TensorLoader(*numbered(n), batch_size=batch_size, seed=seed)
+        assert [len(y) for _, y in loader] == sizes
+        assert len(loader) == len(sizes)
+
+
+def test_an_epoch_shows_every_image_once_with_its_label():
+    loader = TensorLoader(*numbered(11), batch_size=3, seed=0)
+    x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    assert sorted(y.tolist()) == list(range(11))
+    assert_close(x.flatten() * 255, y.float())
+
+
+def test_bytes_become_fractions():
+    x = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    batch, _ = next(iter(TensorLoader(x, torch.zeros(3), batch_size=3)))
+    assert_close(batch.flatten(), torch.tensor([0.0, 0.2, 1.0]))
+
+
+def test_augmentation_without_a_seed_is_refused():
+    with pytest.raises(ValueError, match="need a seed, got seed=None"):
+        TensorLoader(*numbered(4), batch_size=2, flip=True)
+
+
+def test_a_crop_is_one_of_the_windows_of_the_padded_image():
+    x = torch.rand(200, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    shifted = random_crop(x, 1, torch.Generator().manual_seed(1))
+    seen = set()
+    for image, result in zip(x, shifted, strict=True):
+        padded = torch.zeros(2, 6, 7)
+        padded[:, 1:5, 1:6] = image
+        windows = {
+            (i, j)
+            for i in range(3)
+            for j in range(3)
+            if torch.equal(padded[:, i : i + 4, j : j + 5], result)
+        }
+        assert len(windows) == 1
+        seen |= windows
+    assert len(seen) == 9
+
+
+def test_about_half_of_the_images_are_mirrored():
+    x = torch.rand(1000, 1, 2, 3, generator=torch.Generator().manual_seed(0))
+    flipped = random_flip(x, torch.Generator().manual_seed(1))
+    mirrored = (flipped == x[..., [2, 1, 0]]).flatten(1).all(1)
+    kept = (flipped == x).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert 420 < mirrored.sum() < 580  # five standard deviations of a fair coin
+
+
+def test_every_prefix_of_the_order_is_stratified():
+    y = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[
+        torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    ]
+    order = stratified_order(y, 7)
+    assert sorted(order.tolist()) == list(range(100))
+    for n in range(1, 101):
+        counts = y[order[:n]].bincount(minlength=3)
+        assert (counts - n * torch.tensor([0.5, 0.3, 0.2])).abs().max() <= 1
+
+
+class Recorder(pl.LightningModule):
+    """Learn nothing; note which images came in which order."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, index):
+        x, _ = batch
+        self.seen.append((self.current_epoch, x[0].sum().item()))
+        return self.weight * x.mean()
+
+    def validation_step(self, batch, index):
+        self.log("loss", batch[0].mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(tmp_path, epochs, **kwargs):
+    module = Recorder()
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    data = Synthetic(num_examples=60, batch_size=10, seed=2, augment=True)
+    trainer.fit(module, datamodule=data, **kwargs)
+    return module, trainer
+
+
+def test_a_training_resumed_by_lightning_sees_the_images_of_one_never_stopped(tmp_path):
+    whole, _ = fit(tmp_path, 4)
+    first, trainer = fit(tmp_path, 2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    second, _ = fit(tmp_path, 4, ckpt_path=tmp_path / "half.ckpt")
+    assert first.seen + second.seen == whole.seen
+    by_epoch = [{value for epoch, value in whole.seen if epoch == k} for k in range(4)]
+    assert by_epoch[0] != by_epoch[1]
+
+
+def test_two_loaders_combine():
+    loaders = {
+        "a": TensorLoader(*numbered(6), batch_size=2, seed=0),
+        "b": TensorLoader(*numbered(4), batch_size=2),
+    }
+    batches = [batch for batch, _, _ in CombinedLoader(loaders, "max_size_cycle")]
+    assert len(batches) == 3
+    assert all(set(batch) == {"a", "b"} for batch in batches)

@@ -1,0 +1,251 @@
+"""RobNetSpace: published sizes, samples and genotypes, constraints, NNI's own operations on it."""
+
+from __future__ import annotations
+
+import nni
+import pytest
+import torch
+from nni.mutable.exception import SampleValidationError
+from nni.nas.space import SimplifiedModelSpace, model_context
+from numpy.random import RandomState
+from torch.testing import assert_close
+
+from nni_robust.space import PUBLISHED, RobNetSpace, Sampler
+from nni_robust.space import genotype as gt
+
+LARGE = PUBLISHED["robnet-large"].genotypes[0]
+
+# Name, classes, parameters: the paper's sizes are those with 100 classes.
+PUBLISHED_SIZES = [
+    ("robnet-small", 10, 4_359_574),
+    ("robnet-small", 100, 4_411_504),
+    ("robnet-large", 10, 6_842_710),
+    ("robnet-large", 100, 6_894_640),
+    ("robnet-large-v2", 10, 33_326_666),
+    ("robnet-large-v2", 100, 33_418_916),
+    ("robnet-free", 10, 5_439_790),
+    ("robnet-free", 100, 5_491_720),
+]
+
+
+def count(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.fixture
+def small() -> RobNetSpace:
+    return RobNetSpace(num_cells=3, width=4, num_classes=5, in_channels=1)
+
+
+@pytest.mark.parametrize(("name", "num_classes", "size"), PUBLISHED_SIZES)
+def test_published_networks_have_their_published_sizes(name, num_classes, size):
+    assert count(RobNetSpace.load_searched_model(name, num_classes=num_classes)) == size
+
+
+def test_robnet_large_with_the_imagenet_stem_has_its_published_size():
+    network = RobNetSpace.load_searched_model(
+        "robnet-large", num_classes=1000, width=48, stem="imagenet"
+    )
+    assert count(network) == 12_756_448
+
+
+@pytest.mark.parametrize(("bits", "size"), [("00", 1_363_222), ("11", 7_304_086)])
+def test_the_extremes_of_the_space_have_their_published_sizes(bits, size):
+    macro = RobNetSpace(num_cells=20, width=36).macro
+    assert macro.count_parameters([bits * 14]) == size
+
+
+@pytest.mark.parametrize(
+    ("name", "density", "direct", "share"),
+    [
+        ("robnet-small", 0.571, 0.75, 0.429),
+        ("robnet-large", 0.786, 0.75, 0.231),
+        ("robnet-free", 0.641, 0.65, 0.292),
+    ],
+)
+def test_measures_of_published_networks_are_the_papers(name, density, direct, share):
+    genotypes = PUBLISHED[name].genotypes
+    assert gt.density(genotypes) == pytest.approx(density, abs=5e-4)
+    assert gt.direct_edge_share(genotypes) == pytest.approx(direct, abs=5e-4)
+    assert gt.direct_convolution_share(genotypes) == pytest.approx(share, abs=5e-4)
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("cell_free", [False, True])
+@pytest.mark.parametrize("num_cells", [1, 2, 3, 5, 8])
+def test_the_counted_parameters_are_those_of_the_network(num_cells, cell_free, stem):
+    space = RobNetSpace(num_cells=num_cells, width=4, cell_free=cell_free, stem=stem)
+    sample = Sampler(space, RandomState(num_cells)).draw()
+    assert space.macro.count_parameters(space.genotypes(sample)) == count(space.freeze(sample))
+
+
+@pytest.mark.parametrize("cell_free", [False, True])
+def test_genotype_and_sample_convert_without_loss(cell_free):
+    space = RobNetSpace(num_cells=4, width=4, cell_free=cell_free)
+    sampler = Sampler(space, RandomState(0))
+    for _ in range(20):
+        sample = sampler.draw()
+        genotypes = space.genotypes(sample)
+        assert space.sample(genotypes) == sample
+        assert space.genotypes(space.sample(genotypes)) == genotypes
+
+
+def test_the_categorical_form_of_a_sample_is_the_same_network(small):
+    sample = small.sample([LARGE])
+    categorical = {
+        f"{label}/{index}": operation in chosen
+        for label, chosen in sample.items()
+        for index, operation in enumerate(("conv", "identity"))
+    }
+    assert small.contains(categorical)
+    assert small.genotypes(categorical) == [LARGE]
+    assert count(small.freeze(categorical)) == count(small.freeze(sample))
+
+
+def test_freezing_keeps_the_weights_and_does_not_share_them(small):
+    sample = small.sample([LARGE])
+    network = small.freeze(sample)
+    weights = dict(small.state_dict())
+    for name, value in network.state_dict().items():
+        assert_close(value, weights[name])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    for name, value in small.state_dict().items():
+        assert_close(value, weights[name])
+
+
+def test_a_network_built_frozen_takes_the_weights_of_one_frozen_later(small):
+    sample = small.sample([LARGE])
+    frozen = small.freeze(sample).eval()
+    with model_context(sample):
+        built = RobNetSpace(num_cells=3, width=4, num_classes=5, in_channels=1).eval()
+    built.load_state_dict(frozen.state_dict())
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert_close(built(x), frozen(x))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (32, 32)])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_networks_map_images_of_any_size_to_logits(size, stem):
+    space = RobNetSpace(num_cells=3, width=4, num_classes=5, stem=stem)
+    network = space.freeze(Sampler(space, RandomState(1)).draw())
+    assert network(torch.rand(2, 3, *size)).shape == (2, 5)
+
+
+def test_a_node_without_input_is_a_map_of_zeros(small):
+    only_last = "00" * 13 + "10"  # the last node copies the third, which has no input itself
+    cell = small.freeze(small.sample([only_last])).cells[0]
+    output = cell(torch.rand(1, 12, 8, 8), torch.rand(1, 12, 8, 8))
+    assert output.shape == (1, 16, 8, 8)
+    assert not output.any()
+
+
+def test_the_number_of_mutables_is_that_of_the_distinct_edges():
+    shared = RobNetSpace(num_cells=4, width=4)
+    free = RobNetSpace(num_cells=4, width=4, cell_free=True)
+    assert sum("edge" in label for label in shared.simplify()) == 14
+    assert sum("edge" in label for label in free.simplify()) == 4 * 14
+
+
+def test_alpha_is_uniform_but_for_the_dead_cell(small):
+    sampler = Sampler(small, RandomState(0))
+    draws = [small.genotypes(sampler.draw())[0] for _ in range(2000)]
+    ones = sum(draw.count("1") for draw in draws)
+    # 56,000 fair coins: mean 28,000, standard deviation 118.
+    assert abs(ones - 28_000) < 5 * 118
+    assert not any(gt.is_dead(draw) for draw in draws)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "holds"),
+    [
+        ({"density": (0.5, 0.7)}, lambda g: 0.5 <= gt.density([g]) <= 0.7),
+        ({"direct": (0.75, 1.0)}, lambda g: gt.direct_edge_share([g]) >= 0.75),
+        ({"direct_share": (0.4, 1.0)}, lambda g: gt.direct_convolution_share([g]) >= 0.4),
+        ({"convolutions": (11, 14)}, lambda g: gt.num_operations(g, "conv") >= 11),
+        ({"connected": True}, gt.is_connected),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_draws_respect_constraints(bounds, holds):
+    space = RobNetSpace(num_cells=3, width=4, **bounds)
+    sampler = Sampler(space, RandomState(0))
+    assert all(holds(space.genotypes(sampler.draw())[0]) for _ in range(20))
+    simplified = SimplifiedModelSpace.from_model(space)
+    accepted = 0
+    while accepted < 3:  # NNI's strategies draw so, and try again on a violation
+        try:
+            model = simplified.random()
+        except SampleValidationError:
+            continue
+        assert holds(space.genotypes(model.sample)[0])
+        accepted += 1
+
+
+def test_a_bound_on_parameters_is_kept():
+    space = RobNetSpace(num_cells=3, width=8, parameters=(10_000, 30_000))
+    sample = Sampler(space, RandomState(0)).draw()
+    assert 10_000 <= count(space.freeze(sample)) <= 30_000
+
+
+def test_a_sample_outside_the_constraints_is_refused_with_the_reason():
+    space = RobNetSpace(num_cells=3, width=4, convolutions=(0, 7))
+    assert not space.contains(space.sample([LARGE]))
+    with pytest.raises(ValueError, match="convolutions is 13, allowed is 0 to 7"):
+        space.freeze(space.sample([LARGE]))
+
+
+def test_the_dead_cell_is_refused(small):
+    with pytest.raises(ValueError, match="a cell without any operation"):
+        small.freeze(small.sample(["00" * 14]))
+
+
+def test_impossible_constraints_end_with_an_error_and_not_in_a_loop():
+    with pytest.raises(ValueError, match=r"constraints must allow an architecture.*Widen"):
+        RobNetSpace(num_cells=3, width=4, convolutions=(11, 14), density=(0.0, 0.2))
+
+
+def test_a_filter_that_refuses_all_ends_with_an_error(small):
+    sampler = Sampler(small, RandomState(0), accept=lambda sample: False, max_attempts=10)
+    with pytest.raises(ValueError, match=r"none came in 10 draws.*the filter refused it"):
+        sampler.draw()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_cells": 0}, "num_cells must be at least 1, got 0"),
+        ({"width": 5}, "width must be even"),
+        ({"stem": "mnist"}, "stem must be 'cifar' or 'imagenet', got 'mnist'"),
+        ({"density": (0.7, 0.5)}, "density must be two numbers"),
+        ({"convolutions": (15, 20)}, r"convolutions must leave something of \[0, 14\]"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RobNetSpace(**{"num_cells": 3, "width": 4, **arguments})
+
+
+def test_an_unknown_published_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"name must be one of \['robnet-free'.*got 'robnet'"):
+        RobNetSpace.load_searched_model("robnet")
+
+
+@pytest.mark.parametrize("genotype", ["11" * 13, "12" * 14])
+def test_a_wrong_genotype_is_refused(genotype):
+    with pytest.raises(ValueError, match="genotype must be 28 characters of 0 and 1"):
+        gt.decode_cell(genotype)
+
+
+def test_nni_stores_the_space_by_name_and_arguments(small):
+    text = nni.dump(small)
+    assert "nni_robust.space.robnet.RobNetSpace" in text
+    assert set(nni.load(text).state_dict()) == set(small.state_dict())
+
+
+def test_nni_stores_the_simplified_space_with_its_constraints():
+    space = RobNetSpace(num_cells=3, width=4, convolutions=(0, 7))
+    loaded = nni.load(nni.dump(SimplifiedModelSpace.from_model(space)))
+    assert loaded.contains(space.sample(["01" * 7 + "10" * 7]))
+    assert not loaded.contains(space.sample([LARGE]))

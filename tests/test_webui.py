@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from nnictl import running_experiment
+from webui import (
+    browser,
+    lines_are_drawn,
+    open_page,
+    parallel_axes,
+    screenshot,
+    trial_parameters,
+    trial_rows,
+)
+
+from nni_robust.experiment.follow import follow
+from nni_robust.experiment.manager import ExperimentEntry
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
+OPERATIONS = ["none", "conv", "identity", "conv+identity"]
+
+TRIAL = """
+import nni
+parameters = nni.get_next_parameter()
+for step in range(3):
+    nni.report_intermediate_result({"default": step / 10, "clean": 0.5})
+if parameters["edge_0_2"] == "none":
+    raise ValueError("an edge without operation")
+nni.report_final_result({"default": parameters["width"] / 100, "clean": parameters["width"] / 50})
+"""
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """Settings of a full grid: every edge with every width, one quarter of them failing."""
+    (folder / "trial.py").write_text(TRIAL)
+    widths = list(range(1, 13))
+    return {
+        "experimentName": "toy",
+        "searchSpace": {
+            "edge_0_2": {"_type": "choice", "_value": OPERATIONS},
+            "width": {"_type": "choice", "_value": widths},
+        },
+        "trialCommand": "python3 trial.py",
+        "trialCodeDirectory": ".",
+        "trialConcurrency": 4,
+        "maxTrialNumber": len(OPERATIONS) * len(widths),
+        "tuner": {"name": "GridSearch"},
+        "trainingService": {"platform": "local"},
+    }
+
+
+def test_the_page_shows_what_the_manager_tells(tmp_path):
+    with running_experiment(config(tmp_path), tmp_path) as (_, experiment_id, port):
+        experiment = ExperimentEntry(experiment_id, "toy", port, "", tmp_path)
+        assert follow(experiment, timeout=300).status == "DONE"
+        told = {
+            trial["trialJobId"]: trial
+            for trial in requests.get(f"{experiment.api}/trial-jobs", timeout=20).json()
+        }
+        with browser() as page:
+            open_page(page, port, "overview")
+            screenshot(page, tmp_path / "overview.png")
+            assert experiment_id in page.inner_text("body")
+            assert "DONE" in page.inner_text("body")
+
+            open_page(page, port, "detail")
+            rows = trial_rows(page)
+            assert [row["ID"] for row in rows] == list(told)
+            assert [row["Trial No."] for row in rows] == [str(n) for n in range(48)]
+            assert [row["Status"] for row in rows] == [t["status"] for t in told.values()]
+            assert Counter(row["Status"] for row in rows) == {"SUCCEEDED": 36, "FAILED": 12}
+
+            for row in rows[-3:]:
+                job = told[row["ID"]]
+                noted = json.loads(job["hyperParameters"][0])["parameters"]
+                assert trial_parameters(page, row["ID"]) == noted
+                final = json.loads(json.loads(job["finalMetricData"][0]["data"]))
+                assert row["Default metric"] == f"{final['default']} (FINAL)"
+
+            axes = parallel_axes(page)
+            assert list(axes) == ["edge_0_2", "width", "default", "clean"]
+            assert axes["edge_0_2"] == OPERATIONS
+            assert lines_are_drawn(page)
+            screenshot(page, tmp_path / "detail.png")
+            assert (tmp_path / "detail.png").read_bytes().startswith(b"\x89PNG")
