@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
 ROUTES = {"overview": "oview", "detail": "detail", "experiments": "experiment"}
-"""The pages of the web page, and what of each shows that it is drawn."""
+"""What NNI calls its pages in their addresses."""
 
+# What each shows once it is drawn.
 _DRAWN = {
     "overview": ".overview",
     "detail": "#tableList",
@@ -83,8 +84,7 @@ def trial_rows(page: Page) -> list[dict[str, str]]:
     what is near the window.
     """
     table = page.locator("#tableList")
-    if table.get_by_role("option", name="All items").count() == 0:
-        table.locator(".ms-Dropdown").click()
+    table.locator(".ms-Dropdown").click()
     page.get_by_role("option", name="All items").click()
     page.wait_for_selector(_ROW)
     titles = dict(
@@ -176,5 +176,6 @@ def lines_are_drawn(page: Page) -> bool:
 
 
 def screenshot(page: Page, path: Path) -> None:
-    """Save the whole page as a PNG file."""
+    """Save the whole page as a PNG file, from its top, where the head line belongs."""
+    page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=path, full_page=True)

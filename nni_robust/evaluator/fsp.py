@@ -62,7 +62,9 @@ def cell_fsp_distances(
     network.eval()
     try:
         with torch.no_grad(), _features(network, cell_input) as features:
-            for clean, attacked in zip(x.split(batch_size), x_adv.split(batch_size), strict=True):
+            for clean, attacked in zip(
+                torch.split(x, batch_size), torch.split(x_adv, batch_size), strict=True
+            ):
                 network(clean.to(device))
                 before = list(features)
                 features.clear()
@@ -140,7 +142,7 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
         x_adv = torch.cat(
             [
                 self.attack(network, a.to(device), b.to(device), generator=generator).cpu()
-                for a, b in zip(x.split(size), y.split(size), strict=True)
+                for a, b in zip(torch.split(x, size), torch.split(y, size), strict=True)
             ]
         )
         network.train(was_training)
@@ -212,9 +214,7 @@ def _cells(network: nn.Module) -> nn.ModuleList:
 @contextmanager
 def _features(network: nn.Module, cell_input: CellInput) -> Iterator[list[tuple[Tensor, Tensor]]]:
     if cell_input not in ("prev", "prev_prev", "concat"):
-        raise ValueError(
-            f"cell_input must be 'prev', 'prev_prev' or 'concat', got {cell_input!r}."
-        )
+        raise ValueError(f"cell_input must be 'prev', 'prev_prev' or 'concat', got {cell_input!r}.")
     features: list[tuple[Tensor, Tensor]] = []
 
     def keep(cell: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn, optim
 
@@ -78,7 +78,7 @@ class Recipe:
     def optimizer(self, network: nn.Module) -> optim.Optimizer:
         """Build the optimiser of a network's weights."""
         weights = [p for p in network.parameters() if p.requires_grad]
-        groups = [{"params": weights}]
+        groups: list[dict[str, Any]] = [{"params": weights}]
         if not self.decay_all:
             groups = [
                 {"params": [p for p in weights if p.dim() > 1]},

@@ -21,7 +21,7 @@ def attacked_accuracy(
     attacks: Sequence[Attack],
     batch_size: int = 128,
     seed: int = 0,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> dict[str, float]:
     r"""Measure the accuracy on clean images, under each attack, and under the worst of them.
 
@@ -59,7 +59,7 @@ def attacked_accuracy(
     correct = dict.fromkeys(["clean", *names, "robust"], 0)
     network.eval()
     try:
-        for x_batch, y_batch in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        for x_batch, y_batch in zip(*_batches(batch_size, x, y), strict=True):
             images, labels = x_batch.to(device), y_batch.to(device)
             right = _is_right(network, images, labels)
             correct["clean"] += int(right.sum())
@@ -135,6 +135,10 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
         if nni.get_current_parameter() is not None:
             nni.report_final_result(metrics)
         return metrics
+
+
+def _batches(batch_size: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    return [torch.split(tensor, batch_size) for tensor in tensors]
 
 
 @torch.no_grad()

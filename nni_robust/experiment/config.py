@@ -85,12 +85,10 @@ def build_space(section: Any, data: RobustDataModule) -> ModelSpace:
             raise ValueError(
                 f"space.{key} must be {expected}, as the data have it, got {given!r}. Leave it out."
             )
-    return build(section, SPACES, "space", **shape)  # type: ignore[no-any-return]
+    return build(section, SPACES, "space", **shape)
 
 
-def build_evaluator(
-    section: Any, data: RobustDataModule, directory: str | Path
-) -> Evaluator:
+def build_evaluator(section: Any, data: RobustDataModule, directory: str | Path) -> Evaluator:
     """Build an evaluator; its ``threat_model`` is that of every attack without its own."""
     given: dict[str, Any] = {"data": data, "directory": str(directory)}
     if isinstance(section, Mapping) and _THREAT_MODEL in section:

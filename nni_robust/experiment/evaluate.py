@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import model_context
 from torch import nn

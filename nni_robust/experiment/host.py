@@ -72,7 +72,8 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         profile = self._manager.experiment()
         code_directory = Path(profile["params"]["trialCodeDirectory"])
         folder = Path(dispatcher_env_vars.NNI_LOG_DIRECTORY).parent
-        self._directory = code_directory / self.sections.get("directory", folder / "results")
+        results = Path(self.sections.get("directory", folder / "results"))
+        self._directory: Path = code_directory / results
         self._concurrency = int(profile["params"]["trialConcurrency"])
         search = build_search(self.sections, directory=self._directory)
         engine = ManagerEngine(
@@ -196,4 +197,3 @@ def _keep_running(strategy: Any, engine: ManagerEngine) -> None:
     running = getattr(strategy, "_running_models", None)
     if isinstance(running, list):
         running.extend(engine.list_models(ModelStatus.Training))
-

@@ -227,7 +227,8 @@ def _parameters_of_trials(
         record = json.loads(strings[0]) if strings else {"parameter_id": None, "parameters": {}}
         noted[job["trialJobId"]] = record
         by_number[str(record["parameter_id"])] = record
-    for metric in metrics:
+    final = [metric for job in jobs for metric in job.get("finalMetricData", [])]
+    for metric in metrics + final:
         record, number = noted[metric["trialJobId"]], metric["parameterId"]
         if number in by_number and number != str(record["parameter_id"]):
             noted[metric["trialJobId"]] = by_number[number]

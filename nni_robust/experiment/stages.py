@@ -106,7 +106,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         finetune_epochs: int = 3,
         recipe: Recipe = Recipe(),  # noqa: B008  # an immutable value
         train_attack: Attack = PGD(steps=7),  # noqa: B008  # an immutable value
-        test_attacks: Sequence[Attack] = (FGSM(), PGD(steps=20)),  # noqa: B008
+        test_attacks: Sequence[Attack] = (FGSM(), PGD(steps=20)),
         attack_mode: Literal["train", "eval"] = "train",
         batch_norm_batches: int = 50,
         screen_examples: int | None = None,

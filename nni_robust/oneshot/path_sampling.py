@@ -116,8 +116,9 @@ class PathSamplingModule(RandomSamplingLightningModule):  # type: ignore[misc]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the state of the draws, so that a resumed training draws on."""
-        name, keys, position, has_gauss, cached = self.random_state.get_state()
-        checkpoint[_SAMPLER_STATE] = [name, keys.tolist(), position, has_gauss, cached]
+        # Plain numbers, so that the checkpoint can be read without unpickling anything else.
+        state: Any = self.random_state.get_state()
+        checkpoint[_SAMPLER_STATE] = [state[0], state[1].tolist(), *state[2:]]
         self.training_module.on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -168,9 +169,7 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
     ) -> BaseOneShotLightningModule:
         """Wrap the evaluator's Lightning module by the one that draws."""
         random_state = RandomState(self.seed)
-        sampler = Sampler(
-            self.model_space.model_space, random_state, accept=self.filter
-        )
+        sampler = Sampler(self.model_space.model_space, random_state, accept=self.filter)
         return PathSamplingModule(training_module, sampler, random_state)
 
     def extra_repr(self) -> str:

@@ -166,4 +166,4 @@ def _sum_of(module: MultiOp | MultiOpEdge, names: Iterable[str], x: Tensor) -> T
     for name in names:
         y: Tensor = getattr(module, name)(x)
         total = y if total is None else total + y
-    return module.zero(x) if total is None else total  # type: ignore[no-any-return]
+    return module.zero(x) if total is None else total

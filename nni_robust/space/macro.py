@@ -104,9 +104,7 @@ class Macro:
             If an edge is missing from the sample.
         """
         return [
-            encode_cell(
-                {edge: _subset(sample, f"{scope}/{edge_label(*edge)}") for edge in EDGES}
-            )
+            encode_cell({edge: _subset(sample, f"{scope}/{edge_label(*edge)}") for edge in EDGES})
             for scope in self.scopes
         ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from nni.mutable import label_scope
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.nn.pytorch.base import recursive_freeze

@@ -45,7 +45,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
     """Search a space for the network that resists attacks best.
 
     Four stages, each carried out by an evaluator that knows them
-    (:class:`nni_robust.experiment.StagedEvaluator`): one supernet is trained adversarially;
+    (:class:`nni_robust.experiment.stages.StagedEvaluator`): one supernet is trained adversarially;
     many of its subnetworks are screened with inherited weights; the survivors are fine-tuned
     and attacked on validation images; the best one is attacked on test images.
 
@@ -108,7 +108,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
     @property
     def num_trials(self) -> int:
         """Trials that the search takes at most: what ``maxTrialNumber`` must allow."""
-        budgets = len(self.budgets or [None])
+        budgets = len(self.budgets) if self.budgets else 1
         shards = min(self.num_shards, budgets * self.num_samples)
         return 1 + shards + budgets * (self.num_candidates + 1)
 
@@ -160,7 +160,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         if STAGE not in model_space.simplify():
             raise ValueError(
                 "evaluator must hold the stage of the search as a mutable, as "
-                f"nni_robust.experiment.StagedEvaluator does, got {model_space.evaluator!r}."
+                f"nni_robust.experiment.stages.StagedEvaluator does, got {model_space.evaluator!r}."
             )
         for event in _EVENTS:
             engine.register_model_event_callback(event, self._note)
@@ -179,9 +179,11 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         self.model_space.robust_default(default)
         supernet = self._evaluate([{**default, STAGE: "supernet"}])[0]
         if supernet.metrics is None:
-            raise RuntimeError("the supernet's trial failed, and nothing can be searched without "
-                               "it. The trial's log says why.")
-        names = list(self.budgets or {"": None})
+            raise RuntimeError(
+                "the supernet's trial failed, and nothing can be searched without "
+                "it. The trial's log says why."
+            )
+        names = list(self.budgets) if self.budgets else [""]
         drawn = {name: self._draw(name) for name in names}
         screened = self._screen([s for name in names for s in drawn[name]], default)
         for name in names:
@@ -274,9 +276,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
             self.engine.wait_models(*running)
         return [self._outcomes.get(key, Outcome()) for key in keys]
 
-    def _note(
-        self, event: FinalMetricEvent | IntermediateMetricEvent | TrainingEndEvent
-    ) -> None:
+    def _note(self, event: FinalMetricEvent | IntermediateMetricEvent | TrainingEndEvent) -> None:
         if event.model.sample is None:
             return
         outcome = self._outcomes.setdefault(_key(event.model.sample), Outcome())

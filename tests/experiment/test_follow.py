@@ -296,6 +296,7 @@ def test_the_best_trial_is_the_succeeded_one_with_the_largest_default(manager, e
 
 
 def test_the_last_intermediate_result_of_each_trial_is_read(manager, experiment):
+    manager.trials = [trial(number, "RUNNING") for number in range(3)]
     manager.metrics = [
         metric(1, "PERIODICAL", 10, {"default": 0.4, "clean": 0.9}),
         metric(0, "PERIODICAL", 1, 0.2),
@@ -310,13 +311,11 @@ def test_a_trial_has_the_parameters_that_its_metrics_name(manager, experiment):
     # As seen: of trials that start together, NNI's local service serves the first to ask.
     manager.trials = [
         trial(0, "SUCCEEDED", final=0.5, parameters={"e02": "conv"}),
-        trial(1, "SUCCEEDED", final=0.25, parameters={"e02": "none"}),
+        trial(1, "RUNNING", parameters={"e02": "none"}),
         trial(2, "FAILED", parameters={"e02": "identity"}),
     ]
-    manager.metrics = [
-        {**metric(0, "FINAL", 0, 0.5), "parameterId": "1"},
-        {**metric(1, "FINAL", 0, 0.25), "parameterId": "0"},
-    ]
+    manager.trials[0]["finalMetricData"][0]["parameterId"] = "1"
+    manager.metrics = [{**metric(1, "PERIODICAL", 0, 0.25), "parameterId": "0"}]
     parameters = [found.parameters["e02"] for found in look(experiment).trials]
     assert parameters == ["none", "conv", "identity"]
     assert quick(experiment).best.parameters == {"e02": "none"}

@@ -10,8 +10,8 @@ from numpy.random import RandomState
 from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.op import SepConv
 from nni_robust.oneshot import PathSamplingMultiOpEdge, activate, as_supernet
+from nni_robust.op import SepConv
 from nni_robust.space import MultiOpEdge, RobNetSpace, Sampler
 
 
@@ -62,7 +62,9 @@ def test_operations_that_are_not_drawn_are_not_run():
 
 def test_weights_that_are_not_drawn_get_no_gradient():
     supernet = as_supernet(small())
-    conv_only = {label: ["conv"] if "0_2" in label else [] for label in supernet.sample(["11" * 14])}
+    conv_only = {
+        label: ["conv"] if "0_2" in label else [] for label in supernet.sample(["11" * 14])
+    }
     activate(supernet, conv_only)
     supernet(torch.rand(2, 1, 8, 8)).sum().backward()
     with_gradient = {
