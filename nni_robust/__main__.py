@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(command=_evaluate)
 
     trial = commands.add_parser("trial", help="run one trial; NNI's manager calls this")
+    trial.add_argument("--directory", help="as in the experiment's file, where it is set there")
     trial.set_defaults(command=_trial)
     return parser
 
@@ -82,7 +83,7 @@ def _trial(options: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from nni_robust.experiment.trial import run_trial
 
-    run_trial()
+    run_trial(options.directory)
     return 0
 
 

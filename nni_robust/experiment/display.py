@@ -9,10 +9,13 @@ from typing import Any
 from nni.mutable import Categorical, CategoricalMultiple, LabeledMutable, Mutable
 from nni.mutable.annotation import MutableAnnotation
 
-from nni_robust.space import STAGE, STAGES, subset_name
+from nni_robust.space import NETWORKS, STAGE, STAGES, subset_name
 
 MAX_AXES = 24
 """More axes than these cannot be read on NNI's parallel-coordinates page."""
+
+OPS = "ops"
+"""Axis of the number of operations that are present."""
 
 ANY = "any"
 """Stands on every axis of a trial that deals with many networks at once."""
@@ -26,7 +29,8 @@ class Display:
     Every choice is a word on an axis of its own: an edge is ``none``, ``conv``, ``identity`` or
     ``conv+identity``. If there are more than :data:`MAX_AXES`, those of one scope become one
     axis, the share of their operations that are present. A scope that all labels share is left
-    out of the names.
+    out of the names. The first axis is the number of operations that are present: NNI's page cuts
+    off the words of its first axis, not numbers.
 
     Parameters
     ----------
@@ -42,9 +46,13 @@ class Display:
             for label, leaf in leaves.items()
             if label != STAGE and not isinstance(leaf, MutableAnnotation)
         }
-        self._grouped = len(self._choices) > MAX_AXES and all(
-            isinstance(leaf, CategoricalMultiple) and "/" in label
+        self._subsets = {
+            label: leaf
             for label, leaf in self._choices.items()
+            if isinstance(leaf, CategoricalMultiple)
+        }
+        self._grouped = len(self._choices) > MAX_AXES and all(
+            label in self._subsets and "/" in label for label in self._choices
         )
         scopes = {label.split("/")[0] for label in self._choices if "/" in label}
         self._common = f"{scopes.pop()}/" if len(scopes) == 1 else ""
@@ -52,6 +60,8 @@ class Display:
     def search_space(self) -> dict[str, Any]:
         """Describe the axes in the form of NNI's search-space files."""
         axes: dict[str, Any] = {}
+        if self._subsets and not self._grouped:
+            axes[OPS] = {"_type": "uniform", "_value": [0, self._count(None)]}
         if self._staged:
             axes[STAGE] = {"_type": "choice", "_value": list(STAGES)}
         if self._grouped:
@@ -64,6 +74,8 @@ class Display:
     def parameters(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """Write one sample as the parameters of a trial."""
         shown: dict[str, Any] = {}
+        if self._subsets and not self._grouped:
+            shown[OPS] = self._mean_count(sample)
         if self._staged:
             shown[STAGE] = sample[STAGE]
         one = not self._staged or sample[STAGE] in _ONE_NETWORK
@@ -74,6 +86,20 @@ class Display:
         for label in self._choices:
             shown[self._axis(label)] = _word(sample[label]) if one else ANY
         return shown
+
+    def _mean_count(self, sample: Mapping[str, Any]) -> float:
+        """Count the operations of a network, or of the networks that a trial deals with."""
+        if self._staged and sample[STAGE] == "supernet":
+            return self._count(None)
+        networks = sample.get(NETWORKS) or [sample]
+        return round(sum(self._count(network) for network in networks) / len(networks), 1)
+
+    def _count(self, sample: Mapping[str, Any] | None) -> int:
+        """Count the operations that are present; without a sample, those of the space."""
+        return sum(
+            len(leaf.values if sample is None else sample[label])
+            for label, leaf in self._subsets.items()
+        )
 
     def _axis(self, label: str) -> str:
         return label.removeprefix(self._common)

@@ -13,7 +13,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from nni_robust.experiment.display import Display
 from nni_robust.experiment.rest import Manager
-from nni_robust.experiment.task import KEY, Task, read_task
+from nni_robust.experiment.task import Task, read_task
 
 _logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         Sends a new trial to the manager: ``send(parameter_id, parameters)``.
     task
         Makes the task of a sample.
-    directory
-        Folder of the results; tasks lie below it.
+    results
+        Folder of the results, tasks included.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         manager: Manager,
         send: Callable[[int, dict[str, Any]], None],
         task: Callable[[dict[str, Any]], Task],
-        directory: Path,
+        results: Path,
     ) -> None:
         super().__init__()
         self.space = space
@@ -52,7 +52,7 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         self._manager = manager
         self._send = send
         self._task = task
-        self._tasks = directory / "tasks"
+        self._results = results
         self._models: dict[int, ExecutableModelSpace] = {}
         self._workers = 0
 
@@ -60,13 +60,11 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         """Send each model as a trial."""
         for model in models:
             parameter_id = len(self._models)
-            path = self._tasks / f"{parameter_id}.json"
-            self._task(dict(model.sample)).write(path)
+            self._task(dict(model.sample)).write(self._results, parameter_id)
             self._models[parameter_id] = model
             model.status = ModelStatus.Training
             self._workers -= 1
-            shown = {**self.display.parameters(model.sample), KEY: str(path)}
-            self._send(parameter_id, shown)
+            self._send(parameter_id, self.display.parameters(model.sample))
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[ExecutableModelSpace]:
         """List the models submitted so far, by those of a status."""
@@ -95,7 +93,7 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         NNI runs again stay in training.
         """
         for job in self._manager.past_trials():
-            model = self.space.freeze(read_task(job.parameters).sample)
+            model = self.space.freeze(read_task(self._results, job.parameter_id).sample)
             model.status = ModelStatus.Training
             self._models[job.parameter_id] = model
             if job.status in _ACTIVE:

@@ -27,6 +27,9 @@ from nni_robust.experiment.manager import (
 _ENDED = ("DONE", "ERROR", "STOPPED", "VIEWED")
 """Statuses of the manager after which nothing more happens."""
 
+_REPORT = "Report error to NNI manager: "
+"""What NNI writes into the tuner's log before the reason."""
+
 _PATIENCE = 3
 """Polls in a row that must agree before silence, or a tuner without trials, counts as the end.
 
@@ -215,7 +218,8 @@ def _message(experiment: ExperimentEntry, last: Snapshot, status: str) -> str:
         limit = "" if last.max_trials is None else f" of {last.max_trials}"
         return f"{name} goes on, status {last.status}: {last.num_finished}{limit} trials are over."
     if status == "ERROR" or last.errors:
-        return f"{name} failed: {_one_line(last.errors)} See {_log_of(experiment, last.errors)}."
+        log = _log_of(experiment, last.errors)
+        return f"{name} failed: {_one_line(_told_by_tuner(log) or last.errors)} See {log}."
     if last.count("SUCCEEDED") == 0:
         return f"{name} failed: {counts}.{_failure_of_a_trial(last)}"
     best = last.best
@@ -229,6 +233,12 @@ def _one_line(errors: tuple[str, ...]) -> str:
     """Join the manager's errors in one line that ends with a full stop."""
     text = " ".join(" ".join(errors).split()) or "the manager gives no reason"
     return text if text.endswith(".") else f"{text}."
+
+
+def _told_by_tuner(log: Path) -> tuple[str, ...]:
+    """Find what the tuner gave as its reason, which NNI keeps in the log alone."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return tuple(line.split(_REPORT)[1] for line in lines if _REPORT in line)[-1:]
 
 
 def _log_of(experiment: ExperimentEntry, errors: tuple[str, ...]) -> Path:

@@ -37,7 +37,8 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
     ----------
     **sections
         ``data``, ``space``, ``strategy``, ``evaluator``, and ``directory``, where results go:
-        by default ``results`` in the experiment's folder.
+        by default ``results`` in the experiment's folder, otherwise a folder of the experiment's
+        own in this one.
     """
 
     def __init__(self, **sections: Any) -> None:
@@ -67,21 +68,25 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         from nni_robust.experiment.config import build_search
         from nni_robust.experiment.engine import ManagerEngine
         from nni_robust.experiment.rest import Manager
+        from nni_robust.experiment.task import results_folder
 
         self._manager = Manager(dispatcher_env_vars.NNI_TUNER_COMMAND_CHANNEL)
         profile = self._manager.experiment()
-        code_directory = Path(profile["params"]["trialCodeDirectory"])
-        folder = Path(dispatcher_env_vars.NNI_LOG_DIRECTORY).parent
-        results = Path(self.sections.get("directory", folder / "results"))
-        self._directory: Path = code_directory / results
+        os.chdir(profile["params"]["trialCodeDirectory"])  # as in trials: what paths start from
+        self._results: Path = results_folder(
+            Path(dispatcher_env_vars.NNI_LOG_DIRECTORY).parent,
+            self.sections.get("directory"),
+            profile["id"],
+        )
+        self._results.mkdir(parents=True, exist_ok=True)
         self._concurrency = int(profile["params"]["trialConcurrency"])
-        search = build_search(self.sections, directory=self._directory)
+        search = build_search(self.sections, directory=self._results)
         engine = ManagerEngine(
             search.executable(),
             manager=self._manager,
             send=self._send_trial,
             task=self._task,
-            directory=self._directory,
+            results=self._results,
         )
         search.strategy.initialize(engine.space, engine)
         engine.register_model_event_callback("training_end", lambda event: self._save())
@@ -160,7 +165,6 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         return Task(
             sample=sample,
             settings=self.sections,
-            directory=str(self._directory),
             concurrency=self._concurrency,
         )
 
@@ -172,7 +176,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
 
     @property
     def _state_file(self) -> Path:
-        return self._directory / "strategy.pkl"
+        return self._results / "strategy.pkl"
 
     def _save(self) -> None:
         """Write the strategy's state: whole, or not at all."""

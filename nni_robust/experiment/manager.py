@@ -137,14 +137,14 @@ def find_experiment(experiment_id: str | None) -> ExperimentEntry:
     Parameters
     ----------
     experiment_id
-        Its identifier, or None for the newest experiment that is not stopped.
+        Its identifier, or None for the newest experiment whose manager runs.
     """
     entries = read_manifest()
-    alive = {key: entry for key, entry in entries.items() if entry.get("status") != "STOPPED"}
+    alive = {key: entry for key, entry in entries.items() if _has_manager(entry)}
     if experiment_id is None:
         if not alive:
             raise ValueError(
-                f"there must be an experiment that is not stopped, found none among "
+                f"there must be an experiment whose manager runs, found none among "
                 f"{sorted(entries)}. Start one with 'nnictl create --config FILE'."
             )
         experiment_id = max(alive, key=lambda key: alive[key].get("startTime") or 0)
@@ -155,17 +155,22 @@ def find_experiment(experiment_id: str | None) -> ExperimentEntry:
         )
     if experiment_id not in alive:
         raise ValueError(
-            f"experiment {experiment_id!r} is stopped; "
-            f"'nnictl resume {experiment_id}' goes on with it."
+            f"experiment {experiment_id!r} must have a manager that runs, but is stopped, or runs "
+            f"within a Python program. 'nnictl resume {experiment_id}' goes on with a stopped one."
         )
     entry = entries[experiment_id]
     return ExperimentEntry(
         id=experiment_id,
         name=entry.get("experimentName") or "",
-        port=int(entry["port"]),
+        port=entry["port"],
         url_prefix=(entry.get("prefixUrl") or "").strip("/"),
         directory=Path(entry["logDir"]) / experiment_id,
     )
+
+
+def _has_manager(entry: dict[str, Any]) -> bool:
+    """Whether a manager should answer: an experiment under NNI's sequential engine has none."""
+    return entry.get("status") != "STOPPED" and isinstance(entry.get("port"), int)
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:

@@ -71,8 +71,10 @@ class Measure:
         return network
 
     def quick(self, network: nn.Module) -> Metrics:
-        """Accuracies under the training attack, on the validation images of the screening."""
-        return self._accuracies(network, "validation", [self.train_attack], self.screen_examples)
+        """Clean and robust accuracy (``default``) on the validation images of the screening."""
+        attacks = [self.train_attack]
+        metrics = self._accuracies(network, "validation", attacks, self.screen_examples)
+        return {name: metrics[name] for name in ("default", "clean")}
 
     def full(self, network: nn.Module, split: Literal["validation", "test"]) -> Metrics:
         """Accuracies under the whole suite, on all images of a split."""

@@ -44,7 +44,7 @@ from nni_robust.experiment.probe import (
 from nni_robust.experiment.settings import describe, describe_call
 from nni_robust.functional.fsp import Normalize
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
-from nni_robust.record import Record, installed_versions
+from nni_robust.record import Record
 from nni_robust.space import NETWORKS, STAGE, RobNetSpace, Stage
 from nni_robust.space.genotype import describe as describe_genotypes
 
@@ -175,9 +175,16 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             "candidate": self._fine_tune,
             "final": self._test,
         }[sample[STAGE]]
+        started = time.monotonic()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            metrics = stage(_fresh_space(model), sample)
+            space = _fresh_space(model)  # with the weights of the seed
+            try:
+                metrics = stage(space, sample)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                self._record(sample[STAGE], space, sample, {}, started, {}, error=reason)
+                raise
         if nni.get_current_parameter() is not None:
             nni.report_final_result(metrics)
         return metrics
@@ -284,6 +291,8 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         metrics: Metrics,
         started: float,
         cells: Mapping[str, Any],
+        *,
+        error: str | None = None,
     ) -> Record:
         record = Record(
             sample=network_sample(sample),
@@ -292,7 +301,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             metrics=metrics,
             settings={"space": describe(space), "evaluator": describe_call(self)},
             seed=self.seed,
-            versions=installed_versions(),
+            error=error,
             details={"seconds": round(time.monotonic() - started, 1), **cells},
         )
         record.append(self.files.records)

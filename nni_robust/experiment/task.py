@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-KEY = "task"
-"""Key of the file's path in the parameters of a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,48 +19,70 @@ class Task:
         From label to choice, with the stage where there is one.
     settings
         The sections of the search file, as they were written.
-    directory
-        Folder of the results.
     concurrency
         Trials that share the machine.
 
     Notes
     -----
-    A file, since NNI's page shows a trial's parameters as they are, and since on a resume NNI
-    keeps the parameters and drops all else.
+    A file, since NNI's page draws whatever is among a trial's parameters, and since on a resume
+    NNI keeps the parameters and drops all else.
     """
 
     sample: dict[str, Any]
     settings: dict[str, Any]
-    directory: str
     concurrency: int
 
-    def write(self, path: Path) -> None:
-        """Write the file: whole, or not at all."""
+    def write(self, results: Path, parameter_id: int) -> None:
+        """Write the file of a trial: whole, or not at all."""
+        path = _path(results, parameter_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         scratch.write_text(json.dumps(asdict(self)))
         scratch.replace(path)
 
 
-def read_task(parameters: Mapping[str, Any]) -> Task:
-    """Read the task of a trial from the file that its parameters name.
+def read_task(results: Path, parameter_id: int) -> Task:
+    """Read what a trial has to do.
+
+    Parameters
+    ----------
+    results
+        Folder of the results.
+    parameter_id
+        The number under which the trial was submitted.
 
     Raises
     ------
     ValueError
         If there is no file: on another machine, because the folder is not shared.
     """
-    if KEY not in parameters:
-        raise ValueError(
-            f"the trial's parameters must name a {KEY!r} file, which only the strategy host "
-            f"writes; got {sorted(parameters)}. Use nni_robust.experiment.host.StrategyHost as "
-            "the tuner."
-        )
-    path = Path(parameters[KEY])
+    path = _path(results, parameter_id)
     if not path.is_file():
         raise ValueError(
-            f"the trial's task must lie in {str(path)!r}, but there is no such file. On several "
-            "machines set `directory` to a folder that all of them share."
+            f"the trial's task must lie in {str(path)!r}, but there is no such file. Where "
+            "`directory` is set in the experiment's file, the trial command must say the same: "
+            "`python3 -m nni_robust trial --directory DIRECTORY`, on storage that all machines "
+            "share."
         )
     return Task(**json.loads(path.read_text()))
+
+
+def results_folder(experiment_folder: Path, directory: str | None, experiment_id: str) -> Path:
+    """Folder of an experiment's results.
+
+    Parameters
+    ----------
+    experiment_folder
+        NNI's folder of the experiment, where results lie by default.
+    directory
+        Where the user wants them instead: each experiment gets a folder of its own in it.
+    experiment_id
+        NNI's identifier.
+    """
+    if directory is None:
+        return experiment_folder / "results"
+    return Path(directory).expanduser().absolute() / experiment_id
+
+
+def _path(results: Path, parameter_id: int) -> Path:
+    return results / "tasks" / f"{parameter_id}.json"

@@ -137,6 +137,12 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
             f"`python3 -m nni_robust trial`, got {content.get('trialCommand')!r}."
         )
     sections = content["tuner"].get("classArgs") or {}
+    directory = sections.get("directory")
+    if directory is not None and f"--directory {directory}" not in content["trialCommand"]:
+        raise ValueError(
+            f"trialCommand must end in `--directory {directory}`, since tuner.classArgs.directory "
+            f"says so, got {content['trialCommand']!r}."
+        )
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
     with _working_directory(folder):  # as in a trial: relative paths mean the same
         try:

@@ -133,14 +133,13 @@ def describe(genotypes: Sequence[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``density``, ``direct`` (see :func:`direct_edge_share`), and per cell on average
-        ``convs`` and ``ids``.
+        ``density``, ``direct`` (see :func:`direct_edge_share`), and ``convs``, the convolutions a
+        cell on average.
     """
     return {
         "density": density(genotypes),
         "direct": direct_edge_share(genotypes),
         "convs": sum(num_operations(g, "conv") for g in genotypes) / len(genotypes),
-        "ids": sum(num_operations(g, "identity") for g in genotypes) / len(genotypes),
     }
 
 

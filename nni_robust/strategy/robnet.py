@@ -215,6 +215,12 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         self, screened: list[tuple[Sample, dict[str, float]]]
     ) -> list[tuple[Sample, dict[str, float]]]:
         passed = screened
+        filters = self.fsp_quantile is not None or self.fsp_maximum is not None
+        if filters and any("fsp" not in metrics for _, metrics in screened):
+            raise RuntimeError(
+                "fsp_quantile and fsp_maximum need networks that are chains of cells, with a list "
+                "of `cells`; those of this space have no FSP distance. Leave both out."
+            )
         if self.fsp_quantile is not None:
             passed = sorted(passed, key=lambda pair: pair[1]["fsp"])
             passed = passed[: max(1, round(self.fsp_quantile * len(passed)))]

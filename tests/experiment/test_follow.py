@@ -404,13 +404,14 @@ def home(tmp_path: Path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_without_an_id_the_newest_experiment_that_is_not_stopped_is_found(home):
+def test_without_an_id_the_newest_experiment_with_a_manager_is_found(home):
     write_manifest(
         home,
         old=entry(startTime=1),
         new=entry(startTime=3, port=8081, prefixUrl="/nni/", logDir="/data/other"),
         middle=entry(startTime=2),
         stopped=entry(startTime=4, status="STOPPED"),
+        within_python=entry(startTime=5, port="N/A", platform="N/A"),
     )
     found = find_experiment(None)
     assert found == ExperimentEntry("new", "toy", 8081, "nni", Path("/data/other/new"))
@@ -431,7 +432,7 @@ def test_a_stopped_experiment_is_not_followed(home):
     stopped = entry(status="STOPPED")
     del stopped["port"]  # as NNI leaves the entry of a manager that crashed
     write_manifest(home, a=stopped)
-    with pytest.raises(ValueError, match="'a' is stopped; 'nnictl resume a'"):
+    with pytest.raises(ValueError, match=r"'a' must have a manager that runs, .*nnictl resume a'"):
         find_experiment("a")
     with pytest.raises(ValueError, match=r"found none among \['a'\]"):
         find_experiment(None)
