@@ -17,7 +17,7 @@ from nni_robust.experiment.task import Task, read_task
 
 _logger = logging.getLogger(__name__)
 
-_ACTIVE = ("WAITING", "RUNNING", "UNKNOWN")
+_ACTIVE = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 
 
 class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped

@@ -29,7 +29,7 @@ class SearchFiles:
 
     Notes
     -----
-    ``supernet.pt``; ``supernet/last.ckpt``, from which an interrupted training goes on;
+    ``supernet.pt``; ``supernet.ckpt``, from which an interrupted training goes on;
     ``candidates/KEY.pt``; ``records.jsonl``, a line for every evaluated network;
     ``final/KEY/``, the chosen network as ``genotype.json``, ``weights.pt``, ``network.onnx``.
     """
@@ -44,8 +44,8 @@ class SearchFiles:
 
     @property
     def training(self) -> Path:
-        """Folder of the supernet's training checkpoints."""
-        return self.directory / "supernet"
+        """State of the supernet's training after its last epoch."""
+        return self.directory / "supernet.ckpt"
 
     @property
     def records(self) -> Path:
@@ -93,20 +93,25 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     ValueError
         If the file is missing, damaged, of another format, or holds more than tensors.
     """
-    if not path.is_file():
-        raise ValueError(f"weights must lie in {str(path)!r}, but there is no such file.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{str(path)!r} must be a file of weights, but it cannot be read: "
-            f"{str(error).splitlines()[0]} Delete it to have it made again."
-        ) from error
+    content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {found!r}.")
     state: dict[str, Tensor] = content["state_dict"]
     return state
+
+
+def read_tensors(path: Path) -> Any:
+    """Read a file of tensors and plain values; a missing or damaged one is named."""
+    if not path.is_file():
+        raise ValueError(f"weights must lie in {str(path)!r}, but there is no such file.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its layers raise
+        raise ValueError(
+            f"{str(path)!r} must be a file of weights, but it cannot be read: "
+            f"{str(error).splitlines()[0]} Delete it to have it made again."
+        ) from error
 
 
 def write_chosen(folder: Path, record: Record) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN")
+_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 """Statuses of a trial that is not over."""
 
 _REQUEST_TIMEOUT = 20.0

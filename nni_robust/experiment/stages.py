@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,6 @@ from nni.nas.evaluator import MutableEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
@@ -41,14 +39,13 @@ from nni_robust.experiment.probe import (
     mean_metrics,
     report_intermediate,
 )
+from nni_robust.experiment.resume import EpochCheckpoint, resume_arguments
 from nni_robust.experiment.settings import describe, describe_call
 from nni_robust.functional.fsp import Normalize
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
 from nni_robust.record import Record
 from nni_robust.space import NETWORKS, STAGE, RobNetSpace, Stage
 from nni_robust.space.genotype import describe as describe_genotypes
-
-_logger = logging.getLogger(__name__)
 
 
 @nni.trace
@@ -191,19 +188,20 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
 
     def _train_supernet(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
         probe = SubnetworkProbe(self.measure, self.probe_networks)
-        checkpoint = ModelCheckpoint(dirpath=self.files.training, save_last=True, save_top_k=0)
         strategy = PathSamplingOneShot(seed=self.seed)
         # The engine is only named: running it would take the trial's channel to NNI away.
         mutated = strategy.initialize(
             RawFormatModelSpace(
-                space, self._training(self.recipe, self.supernet_epochs, [probe, checkpoint])
+                space,
+                self._training(
+                    self.recipe,
+                    self.supernet_epochs,
+                    [probe, EpochCheckpoint(self.files.training)],
+                ),
             ),
             SequentialExecutionEngine(),
         )
-        last = self.files.training / "last.ckpt"
-        if last.is_file():
-            _logger.info("The supernet's training goes on from %s.", last)
-            mutated.evaluator.fit_kwargs.update(ckpt_path=str(last), weights_only=True)
+        mutated.evaluator.fit_kwargs.update(resume_arguments(self.files.training))
         mutated.execute()
         save_weights(self.files.supernet, strategy.supernet)
         # Without an epoch to train, as when the training was interrupted at its end, the probe
@@ -272,7 +270,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             log_every_n_steps=1,
             gradient_clip_val=recipe.max_norm,
             limit_val_batches=0,  # the callbacks measure, with statistics that fit the network
-            enable_checkpointing=any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=str(self.files.directory),
