@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +15,8 @@ _WRONG_INPUT = 2
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = _parser().parse_args(arguments)
+    # NNI warns of every class that is newer than itself, to no use.
+    warnings.filterwarnings("ignore", ".*is found to be not a nn.Module")
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -78,9 +80,6 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    # Threads that spin while they wait make trials that share cores many times slower. OpenMP
-    # reads this when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from nni_robust.experiment.trial import run_trial
 
     run_trial(options.directory)

@@ -98,10 +98,10 @@ class CIFAR10(RobustDataModule):
             augment=augment,
             limit=limit,
         )
-        self.root = root
+        self.root = str(Path(root).expanduser().absolute())
 
     def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        folder = Path(self.root).expanduser() / FOLDER
+        folder = Path(self.root) / FOLDER
         batches = [read_batch(folder / f"data_batch_{i}") for i in range(1, 6)]
         x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
         x_test, y_test = read_batch(folder / "test_batch")

@@ -86,10 +86,10 @@ class MNIST(RobustDataModule):
             augment=augment,
             limit=limit,
         )
-        self.root = root
+        self.root = str(Path(root).expanduser().absolute())
 
     def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        folder = Path(self.root).expanduser() / FOLDER
+        folder = Path(self.root) / FOLDER
         x = read_idx(folder, "train-images-idx3-ubyte").unsqueeze(1)
         y = read_idx(folder, "train-labels-idx1-ubyte").long()
         x_test = read_idx(folder, "t10k-images-idx3-ubyte").unsqueeze(1)

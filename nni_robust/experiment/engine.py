@@ -59,7 +59,8 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
     def submit_models(self, *models: ExecutableModelSpace) -> None:
         """Send each model as a trial."""
         for model in models:
-            parameter_id = len(self._models)
+            # One more than the largest: a trial that a stop cut off before its start left a gap.
+            parameter_id = max(self._models, default=-1) + 1
             self._task(dict(model.sample)).write(self._results, parameter_id)
             self._models[parameter_id] = model
             model.status = ModelStatus.Training

@@ -15,15 +15,12 @@ import requests
 import torch
 
 from nni_robust.experiment.config import build_search
-from nni_robust.experiment.task import Task, read_task, results_folder
-from nni_robust.space import STAGE
+from nni_robust.experiment.task import read_task, results_folder
 
 _logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 20
 _TIMEOUT = 30.0  # seconds
-
-_ALONE = ("supernet", "final")  # stages of which one trial runs at a time
 
 
 def run_trial(directory: str | None) -> None:
@@ -38,7 +35,8 @@ def run_trial(directory: str | None) -> None:
     experiment = Path(os.environ["NNI_OUTPUT_DIR"]).absolute().parents[3]
     results = results_folder(experiment, directory, nni.get_experiment_id())
     task = read_task(results, _own_parameter_id())
-    torch.set_num_threads(_threads(task))
+    # Trials that share cores must not share threads: those that wait would spin.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // task.concurrency))
     _quieten()
     search = build_search(task.settings, directory=results)
     model = search.executable().freeze(task.sample)
@@ -72,15 +70,8 @@ def _own_parameter_id() -> int:
     )
 
 
-def _threads(task: Task) -> int:
-    cores = len(os.sched_getaffinity(0))
-    sharing = 1 if task.sample.get(STAGE) in _ALONE else task.concurrency
-    return max(1, cores // sharing)
-
-
 def _quieten() -> None:
     for name in ("pytorch_lightning", "onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning advises on data loaders with workers; ours hold the images in memory.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*is found to be not a nn.Module.*")
