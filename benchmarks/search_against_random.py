@@ -25,7 +25,7 @@ from numpy.random import RandomState
 
 from nni_robust.experiment.config import Search, build_search
 from nni_robust.record import read_records
-from nni_robust.space import STAGE, Sampler
+from nni_robust.space import STAGE, sampler_of
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "robnet.yml"
 
@@ -51,7 +51,7 @@ def run(seed: int, directory: str) -> dict[str, float]:
 
     engine.register_model_event_callback("intermediate_metric", note)
     search.strategy(model_space, engine)
-    sampler = Sampler(model_space, RandomState(1000 + seed), exclude=frozenset([STAGE]))
+    sampler = sampler_of(model_space, RandomState(1000 + seed), exclude=frozenset([STAGE]))
     network = sampler.draw()
     for stage in ("candidate", "final"):
         model_space.freeze({**network, STAGE: stage}).execute()

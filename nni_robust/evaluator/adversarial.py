@@ -209,6 +209,8 @@ class AdversarialClassification(Lightning):  # type: ignore[misc]  # NNI is unty
             attack_mode=attack_mode,
             seed=seed,
         )
+        if recipe.max_norm is not None:
+            trainer_kwargs = {"gradient_clip_val": recipe.max_norm, **trainer_kwargs}
         trainer = Trainer(
             max_epochs=max_epochs,
             callbacks=[ReportToNNI()] if callbacks is None else callbacks,

@@ -17,7 +17,8 @@ class Recipe:
     Attributes
     ----------
     learning_rate
-        Highest learning rate, for batches of 128.
+        Highest learning rate. It does not follow the batch size; those of :data:`RECIPES` are for
+        batches of 128.
     momentum, weight_decay
         Of SGD.
     decay_all
@@ -119,6 +120,7 @@ RECIPES: dict[str, Recipe] = {
     # [RobNets] Table 5: /10 at epochs 100 and 150 of 200. Weight decay is not given there.
     "paper": Recipe(),
     # The released configurations: 20 epochs from 0.02 to 1.2 at batch 1536, then 150 of cosine.
+    # The rate is that for a batch of 128, a twelfth.
     "released": Recipe(
         decay_all=False,
         schedule="cosine",

@@ -53,9 +53,8 @@ def attacked_accuracy(
     was_training = network.training
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
+    check_suite("attacks", attacks)
     names = [attack.name for attack in attacks]
-    if len(set(names)) < len(names):
-        raise ValueError(f"attacks must differ in name, got {names!r}.")
     correct = dict.fromkeys(["clean", *names, "robust"], 0)
     network.eval()
     try:
@@ -135,6 +134,15 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
         if nni.get_current_parameter() is not None:
             nni.report_final_result(metrics)
         return metrics
+
+
+def check_suite(argument: str, attacks: Sequence[Attack]) -> None:
+    """Refuse a suite that is empty or in which two attacks have one name."""
+    if not attacks:
+        raise ValueError(f"{argument} must hold at least one attack, got none.")
+    names = [attack.name for attack in attacks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{argument} must differ in name, got {names!r}.")
 
 
 def _batches(batch_size: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:

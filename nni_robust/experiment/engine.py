@@ -12,12 +12,10 @@ from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, T
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 
 from nni_robust.experiment.display import Display
-from nni_robust.experiment.rest import Manager
-from nni_robust.experiment.task import Task, read_task
+from nni_robust.experiment.rest import Manager, PastTrial
+from nni_robust.experiment.task import Task, read_task, submitted_tasks
 
 _logger = logging.getLogger(__name__)
-
-_ACTIVE = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 
 
 class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
@@ -54,18 +52,18 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         self._task = task
         self._results = results
         self._models: dict[int, ExecutableModelSpace] = {}
+        self._past: dict[int, PastTrial] = {}
+        self._ended: set[int] = set()
         self._workers = 0
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
         """Send each model as a trial."""
         for model in models:
-            # One more than the largest: a trial that a stop cut off before its start left a gap.
             parameter_id = max(self._models, default=-1) + 1
             self._task(dict(model.sample)).write(self._results, parameter_id)
             self._models[parameter_id] = model
             model.status = ModelStatus.Training
-            self._workers -= 1
-            self._send(parameter_id, self.display.parameters(model.sample))
+            self._submit(parameter_id)
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[ExecutableModelSpace]:
         """List the models submitted so far, by those of a status."""
@@ -87,35 +85,85 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         """Note that the manager asks for so many trials."""
         self._workers += number
 
-    def recover(self) -> None:
-        """Take up the trials of an experiment that is resumed.
+    @property
+    def ended(self) -> set[int]:
+        """Parameter ids of the trials whose end the strategy has been told of."""
+        return set(self._ended)
 
-        Trials that ended get their events again, so that whoever listens knows them; those that
-        NNI runs again stay in training.
+    def load_past_trials(self, told: set[int]) -> list[ExecutableModelSpace]:
+        """Read the trials of an experiment that is resumed.
+
+        Parameters
+        ----------
+        told
+            Parameter ids of the trials whose end the strategy's loaded state knows.
+
+        Returns
+        -------
+        list of models
+            The submitted models whose end the strategy has still to be told of.
         """
-        for job in self._manager.past_trials():
-            model = self.space.freeze(read_task(self._results, job.parameter_id).sample)
+        # Of two trials of one parameter id, as a resume may leave them, the one that is over.
+        trials = sorted(self._manager.past_trials(), key=lambda trial: trial.over)
+        self._past = {trial.parameter_id: trial for trial in trials}
+        submitted = sorted({*self._past, *submitted_tasks(self._results)})
+        for parameter_id in submitted:
+            model = self.space.freeze(read_task(self._results, parameter_id).sample)
             model.status = ModelStatus.Training
-            self._models[job.parameter_id] = model
-            if job.status in _ACTIVE:
-                continue
-            for metric in job.intermediates:
-                self.dispatch_model_event(IntermediateMetricEvent(model, metric))
-            if job.final is not None:
-                self.dispatch_model_event(FinalMetricEvent(model, job.final))
-            self.dispatch_model_event(TrainingEndEvent(model, _status(job.status)))
+            self._models[parameter_id] = model
+        for parameter_id in told & set(submitted):
+            past = self._past[parameter_id]
+            model = self._models[parameter_id]
+            if past.final is not None:
+                model.metrics.final = past.final
+            model.status = _status(past.status)
+            self._ended.add(parameter_id)
+        return [self._models[i] for i in submitted if i not in told]
 
-    def metric_arrived(self, parameter_id: int, kind: str, value: Any) -> None:
+    def go_on(self, run_again: set[int]) -> None:
+        """Take up the past trials that the strategy has still to be told of.
+
+        Those that ended get their events; those that neither ended nor are run again by NNI are
+        submitted again, under their old parameter ids.
+
+        Parameters
+        ----------
+        run_again
+            Parameter ids of the interrupted trials that NNI runs again by itself.
+        """
+        for parameter_id in sorted(set(self._models) - self._ended - run_again):
+            past = self._past.get(parameter_id)
+            if past is None or not past.over:
+                self._submit(parameter_id)
+                continue
+            for metric in past.intermediates:
+                self.metric_arrived(parameter_id, "PERIODICAL", metric)
+            if past.final is not None:
+                self.metric_arrived(parameter_id, "FINAL", past.final)
+            self.trial_ended(parameter_id, past.status)
+
+    def metric_arrived(self, parameter_id: int | None, kind: str, value: Any) -> None:
         """Pass on what a trial reported; ``kind`` is NNI's PERIODICAL or FINAL."""
-        model = self._models[parameter_id]
+        model = self._models.get(parameter_id)  # type: ignore[arg-type]  # None is nobody's
+        if model is None:  # a trial that a user added by hand on NNI's page
+            _logger.warning("A report of parameters %s, which nobody submitted.", parameter_id)
+            return
         event = IntermediateMetricEvent if kind == "PERIODICAL" else FinalMetricEvent
         self.dispatch_model_event(event(model, value))
 
-    def trial_ended(self, parameter_id: int, status: str) -> None:
+    def trial_ended(self, parameter_id: int | None, status: str) -> None:
         """Pass on that a trial is over."""
-        _logger.info("Trial %d ended: %s.", parameter_id, status)
-        event = TrainingEndEvent(self._models[parameter_id], _status(status))
-        self.dispatch_model_event(event)
+        model = self._models.get(parameter_id)  # type: ignore[arg-type]  # None is nobody's
+        if parameter_id is None or model is None:
+            _logger.warning("The end of parameters %s, which nobody submitted.", parameter_id)
+            return
+        _logger.info("Trial of parameters %d ended: %s.", parameter_id, status)
+        self._ended.add(parameter_id)
+        self.dispatch_model_event(TrainingEndEvent(model, _status(status)))
+
+    def _submit(self, parameter_id: int) -> None:
+        self._workers -= 1
+        self._send(parameter_id, self.display.parameters(self._models[parameter_id].sample))
 
     def shutdown(self) -> None:
         """Do nothing: the manager ends the trials."""

@@ -52,6 +52,28 @@ class SearchFiles:
         """Every evaluated network, one JSON line each."""
         return self.directory / "records.jsonl"
 
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Reserve the folder for one search: note its settings, or compare with those noted.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds another search, whose weights and records would be mixed in.
+        """
+        path = self.directory / "settings.json"
+        text = json.dumps(settings, indent=1, sort_keys=True)
+        if not path.is_file():
+            write_text(path, text)
+            return
+        noted = json.loads(path.read_text())
+        keys = sorted(k for k in {*noted, *settings} if noted.get(k) != json.loads(text).get(k))
+        if keys:
+            raise ValueError(
+                f"directory must be empty or hold this very search, but in "
+                f"{str(self.directory)!r} lies one that differs in {', '.join(keys)}. "
+                "Choose another directory."
+            )
+
     def candidate(self, sample: Mapping[str, Any]) -> Path:
         """Weights of a fine-tuned candidate."""
         return self.directory / "candidates" / f"{sample_key(sample)}.pt"
@@ -125,10 +147,15 @@ def write_chosen(folder: Path, record: Record) -> None:
         "seed": record.seed,
         "versions": record.versions,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = folder / f"genotype.json.{os.getpid()}.tmp"
-    scratch.write_text(json.dumps(content, indent=1) + "\n")
-    scratch.replace(folder / "genotype.json")
+    write_text(folder / "genotype.json", json.dumps(content, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file: whole, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    scratch.write_text(f"{text}\n")
+    scratch.replace(path)
 
 
 def export_onnx(path: Path, network: nn.Module, image_shape: tuple[int, int, int]) -> None:

@@ -24,7 +24,7 @@ from nni_robust.experiment.manager import (
     read_manifest,
 )
 
-_ENDED = ("DONE", "ERROR", "STOPPED", "VIEWED")
+_ENDED = ("ERROR", "STOPPED", "VIEWED")
 """Statuses of the manager after which nothing more happens."""
 
 _REPORT = "Report error to NNI manager: "
@@ -127,8 +127,10 @@ def follow(
 
 
 def _idle(seen: Snapshot) -> bool:
-    """Whether the tuner has no more trials and every trial is over."""
-    return seen.status == "TUNER_NO_MORE_TRIAL" and seen.num_finished == len(seen.trials)
+    """Whether nothing is left to do, unless the tuner is about to say that too little was done."""
+    return seen.status == "DONE" or (
+        seen.status == "TUNER_NO_MORE_TRIAL" and seen.num_finished == len(seen.trials)
+    )
 
 
 def _status_of_a_lost_manager(experiment: ExperimentEntry) -> str:

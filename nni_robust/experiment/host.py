@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_STATE_FORMAT = 1
+
 
 class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
     """Run an ``nni.nas`` strategy, NNI's or ours, in an experiment that ``nnictl`` starts.
@@ -47,6 +49,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         self._search: Search | None = None
         self._engine: ManagerEngine | None = None
         self._thread: threading.Thread | None = None
+        self._run_again: set[int] = set()
         self._lock = threading.Lock()
 
     # What NNI calls.
@@ -88,12 +91,12 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
             task=self._task,
             results=self._results,
         )
+        check_trials(search.strategy, profile["params"].get("maxTrialNumber"))
         search.strategy.initialize(engine.space, engine)
         engine.register_model_event_callback("training_end", lambda event: self._save())
         if dispatcher_env_vars.NNI_MODE == "resume":
-            self._load(search)
-            engine.recover()
-            _keep_running(search.strategy, engine)
+            pending = engine.load_past_trials(self._load(search))
+            _keep_running(search.strategy, pending)
         self._manager.publish_search_space(engine.display.search_space())
         self._search, self._engine = search, engine
         self.send(CommandType.Initialized, "")
@@ -102,6 +105,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         """Let the strategy go on; the first request starts it."""
         self._running_engine.add_workers(data)
         if self._thread is None:
+            self._running_engine.go_on(self._run_again)
             self._thread = threading.Thread(target=self._run_strategy, daemon=True)
             self._thread.start()
 
@@ -121,8 +125,9 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
     def handle_import_data(self, data: Any) -> None:
         """Do nothing: past trials, failed ones included, are read from the manager."""
 
-    def handle_add_customized_trial(self, data: Any) -> None:
-        """Do nothing: trials that NNI runs again are read from the manager as well."""
+    def handle_add_customized_trial(self, data: list[dict[str, Any]]) -> None:
+        """Note which interrupted trials NNI runs again by itself."""
+        self._run_again = {trial["parameter_id"] for trial in data}
 
     def load_checkpoint(self) -> None:
         """Do nothing: the state is loaded when there is a strategy to load it."""
@@ -184,20 +189,48 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
             return
         with self._lock:
             scratch = self._state_file.with_name(f"strategy.{os.getpid()}.tmp")
-            scratch.write_bytes(pickle.dumps(self._search.strategy.state_dict()))
+            state = {
+                "format": _STATE_FORMAT,
+                "strategy": self._search.strategy.state_dict(),
+                "ended": self._running_engine.ended,
+            }
+            scratch.write_bytes(pickle.dumps(state))
             scratch.replace(self._state_file)
 
-    def _load(self, search: Search) -> None:
+    def _load(self, search: Search) -> set[int]:
+        """Load the strategy's state; give the parameter ids of the ends that it knows."""
+        if not self._state_file.is_file():
+            return set()
         # A pickle, since NNI's strategies keep objects of their own in their state. It is this
         # experiment's own file.
-        if self._state_file.is_file():
-            search.strategy.load_state_dict(pickle.loads(self._state_file.read_bytes()))
+        try:
+            state = pickle.loads(self._state_file.read_bytes())
+        except Exception as error:  # unpickling raises whatever the bytes lead it to
+            raise ValueError(
+                f"{str(self._state_file)!r} must be the state of this experiment's strategy, but "
+                f"it cannot be read: {error}. Delete it to go on from the trials alone."
+            ) from error
+        if state.get("format") != _STATE_FORMAT:
+            raise ValueError(
+                f"{str(self._state_file)!r} must have format {_STATE_FORMAT}, "
+                f"got {state.get('format')!r}."
+            )
+        search.strategy.load_state_dict(state["strategy"])
+        return set(state["ended"])
 
 
-def _keep_running(strategy: Any, engine: ManagerEngine) -> None:
-    """Tell a strategy of NNI's which trials are run again: it would ignore their results."""
-    from nni.nas.space import ModelStatus
+def check_trials(strategy: Any, limit: int | None) -> None:
+    """Refuse a ``maxTrialNumber`` that cuts a search of known length short."""
+    needed = getattr(strategy, "num_trials", None)
+    if needed is not None and limit is not None and limit < needed:
+        raise ValueError(
+            f"maxTrialNumber must be at least {needed}, the trials of all stages of {strategy}, "
+            f"got {limit}."
+        )
 
+
+def _keep_running(strategy: Any, pending: list[Any]) -> None:
+    """Tell a strategy of NNI's which trials are not over: it would ignore their results."""
     running = getattr(strategy, "_running_models", None)
     if isinstance(running, list):
-        running.extend(engine.list_models(ModelStatus.Training))
+        running.extend(pending)

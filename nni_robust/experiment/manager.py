@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
+UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 """Statuses of a trial that is not over."""
 
 _REQUEST_TIMEOUT = 20.0
@@ -78,7 +78,7 @@ class Trial:
     @property
     def finished(self) -> bool:
         """Whether it is over, well or not."""
-        return self.status not in _UNFINISHED
+        return self.status not in UNFINISHED
 
     @property
     def title(self) -> str:
@@ -191,8 +191,7 @@ def read_manifest() -> dict[str, dict[str, Any]]:
 def look(experiment: ExperimentEntry) -> Snapshot | None:
     """Ask the manager once; None if it does not answer, or is another experiment's."""
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy has no part in this machine's own addresses
+        with local_session() as session:
 
             def get(path: str) -> Any:
                 answer = session.get(f"{experiment.api}/{path}", timeout=_REQUEST_TIMEOUT)
@@ -254,9 +253,21 @@ def _trial(job: dict[str, Any], parameters: dict[str, Any]) -> Trial:
     )
 
 
+def local_session() -> requests.Session:
+    """Open a session to a manager on this machine, in whose addresses a proxy has no part."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
+def decode_report(data: str) -> Any:
+    """Decode what a trial reported, which NNI encodes as JSON twice."""
+    return json.loads(json.loads(data))
+
+
 def _metrics(data: str) -> dict[str, Any]:
-    """Decode a metric, which NNI encodes as JSON twice."""
-    value = json.loads(json.loads(data))
+    """Decode a metric; a plain number stands under ``default``."""
+    value = decode_report(data)
     return value if isinstance(value, dict) else {"default": value}
 
 

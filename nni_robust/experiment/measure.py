@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,7 +61,9 @@ class Measure:
 
     def inherit(self, supernet: ModelSpace, sample: Mapping[str, Any]) -> nn.Module:
         """Take a subnetwork out of a supernet: a copy of its weights, statistics of its own."""
-        network: nn.Module = supernet.freeze(network_sample(sample)).to(self.device)
+        # NNI's own choices share their modules with the supernet when they are frozen.
+        network: nn.Module = copy.deepcopy(supernet.freeze(network_sample(sample)))
+        network.to(self.device)
         loader = self.data.train_dataloader()
         batches = (
             (x.to(self.device), y.to(self.device))

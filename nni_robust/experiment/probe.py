@@ -10,7 +10,7 @@ from nni.nas.nn.pytorch import ModelSpace
 from numpy.random import RandomState
 
 from nni_robust.experiment.measure import Measure, Metrics
-from nni_robust.space import Sampler
+from nni_robust.space import sampler_of
 
 
 def mean_metrics(measured: list[Metrics]) -> Metrics:
@@ -60,7 +60,7 @@ class SubnetworkProbe(pl.Callback):  # type: ignore[misc]  # Lightning is untype
     def look(self, supernet: ModelSpace) -> Metrics:
         """Average the accuracies of the subnetworks, with batch-norm statistics of their own."""
         if not self._samples:
-            sampler = Sampler(supernet, RandomState(self.measure.seed))
+            sampler = sampler_of(supernet, RandomState(self.measure.seed))
             self._samples = [sampler.draw() for _ in range(self.num_networks)]
         networks = (self.measure.inherit(supernet, sample) for sample in self._samples)
         self.last = mean_metrics([self.measure.quick(network) for network in networks])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlparse
 
-import requests
+from nni_robust.experiment.manager import UNFINISHED, decode_report, local_session
 
 _TIMEOUT = 30.0  # seconds; the manager answers in milliseconds, unless it is being stopped
 
@@ -20,8 +20,6 @@ class PastTrial:
     ----------
     parameter_id
         The number under which it was submitted.
-    parameters
-        What the web page shows.
     status
         NNI's word, such as ``RUNNING`` or ``SUCCEEDED``.
     intermediates, final
@@ -29,10 +27,14 @@ class PastTrial:
     """
 
     parameter_id: int
-    parameters: dict[str, Any]
     status: str
     intermediates: list[Any]
     final: Any
+
+    @property
+    def over(self) -> bool:
+        """Whether it came to its end, well or not."""
+        return self.status not in UNFINISHED
 
 
 class Manager:
@@ -47,8 +49,7 @@ class Manager:
     def __init__(self, channel: str) -> None:
         url = urlparse(channel)
         self._base = f"http://{url.netloc}{url.path.removesuffix('/tuner')}/api/v1/nni"
-        self._session = requests.Session()
-        self._session.trust_env = False  # a proxy has no part in this machine's own addresses
+        self._session = local_session()
 
     def experiment(self) -> dict[str, Any]:
         """Give the experiment's profile: its id, and the configuration in ``params``."""
@@ -59,16 +60,12 @@ class Manager:
         return str(self._get("check-status")["status"])
 
     def past_trials(self) -> list[PastTrial]:
-        """List all trials with what they have reported, in the order of submission."""
+        """List the trials of submitted parameters, with what they have reported."""
         reported: dict[str, list[dict[str, Any]]] = {}
         for metric in self._get("metric-data"):
             reported.setdefault(metric["trialJobId"], []).append(metric)
-        trials = [
-            _read_trial(job, reported.get(job["trialJobId"], []))
-            for job in self._get("trial-jobs")
-            if job.get("hyperParameters")
-        ]
-        return sorted(trials, key=lambda trial: trial.parameter_id)
+        jobs = [job for job in self._get("trial-jobs") if _parameter_id(job) is not None]
+        return [_read_trial(job, reported.get(job["trialJobId"], [])) for job in jobs]
 
     def publish_search_space(self, search_space: dict[str, Any]) -> None:
         """Let the web page show these axes."""
@@ -95,18 +92,18 @@ class Manager:
         return answer.json()
 
 
+def _parameter_id(job: dict[str, Any]) -> int | None:
+    """Read the parameter id, None for a trial that a user added by hand on NNI's page."""
+    parameters = job.get("hyperParameters")
+    return json.loads(parameters[0])["parameter_id"] if parameters else None
+
+
 def _read_trial(job: dict[str, Any], metrics: list[dict[str, Any]]) -> PastTrial:
-    record = json.loads(job["hyperParameters"][0])
     metrics = sorted(metrics, key=lambda metric: int(metric["sequence"]))
-    finals = [_decode(m["data"]) for m in metrics if m["type"] == "FINAL"]
+    finals = [decode_report(m["data"]) for m in metrics if m["type"] == "FINAL"]
     return PastTrial(
-        parameter_id=int(record["parameter_id"]),
-        parameters=record["parameters"],
+        parameter_id=int(_parameter_id(job) or 0),
         status=job["status"],
-        intermediates=[_decode(m["data"]) for m in metrics if m["type"] == "PERIODICAL"],
+        intermediates=[decode_report(m["data"]) for m in metrics if m["type"] == "PERIODICAL"],
         final=finals[-1] if finals else None,
     )
-
-
-def _decode(data: str) -> Any:
-    return json.loads(json.loads(data))  # NNI encodes a report twice

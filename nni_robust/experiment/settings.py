@@ -17,11 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from nni_robust.attack import ATTACKS, Attack, ThreatModel
 from nni_robust.data import DATASETS, RobustDataModule
-from nni_robust.evaluator import EVALUATORS, RECIPES, Recipe
+from nni_robust.evaluator import RECIPES, Recipe
 from nni_robust.space import SPACES
-from nni_robust.strategy import STRATEGIES
 
-_FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*")
+_FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(0*[1-9]\d*(?:\.\d+)?)\s*")
 
 
 def build(section: Any, table: Mapping[str, Any], path: str, **given: Any) -> Any:
@@ -102,6 +101,26 @@ def describe(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def flatten(settings: Any, path: str = "") -> dict[str, Any]:
+    """Write nested settings flat, by their paths.
+
+    Examples
+    --------
+    >>> flatten({"data": {"seed": 0}, "attacks": [{"steps": 7}]})
+    {'data.seed': 0, 'attacks[0].steps': 7}
+    """
+    if isinstance(settings, Mapping):
+        items = [(f"{path}.{key}" if path else str(key), item) for key, item in settings.items()]
+    elif isinstance(settings, list) and settings:
+        items = [(f"{path}[{index}]", item) for index, item in enumerate(settings)]
+    else:
+        return {path: settings}
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat.update(flatten(item, key))
+    return flat
 
 
 def describe_call(value: Any) -> dict[str, Any]:
@@ -236,12 +255,3 @@ def _read_fractions(value: Any) -> Any:
 
 def _is_union(hint: Any) -> bool:
     return type(None) in typing.get_args(hint)
-
-
-TABLES: dict[str, Mapping[str, Any]] = {
-    "data": DATASETS,
-    "space": SPACES,
-    "strategy": STRATEGIES,
-    "evaluator": EVALUATORS,
-}
-"""From a section of a search file to the names it may hold."""

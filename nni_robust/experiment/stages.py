@@ -23,6 +23,7 @@ from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import AdversarialClassification, Recipe
 from nni_robust.evaluator.fsp import CellInput
+from nni_robust.evaluator.robustness import check_suite
 from nni_robust.experiment.files import (
     SearchFiles,
     export_onnx,
@@ -40,10 +41,10 @@ from nni_robust.experiment.probe import (
     report_intermediate,
 )
 from nni_robust.experiment.resume import EpochCheckpoint, resume_arguments
-from nni_robust.experiment.settings import describe, describe_call
+from nni_robust.experiment.settings import describe, describe_call, flatten
 from nni_robust.functional.fsp import Normalize
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
-from nni_robust.record import Record
+from nni_robust.record import Record, read_records
 from nni_robust.space import NETWORKS, STAGE, RobNetSpace, Stage
 from nni_robust.space.genotype import describe as describe_genotypes
 
@@ -53,7 +54,8 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
     """Do what the stage of a sample asks for: train a supernet, screen, fine-tune, or test.
 
     Made for :class:`nni_robust.strategy.RobNet`. Every other strategy, NNI's own included, gets
-    the stage ``candidate``: its networks inherit from ``supernet``, are fine-tuned and attacked.
+    the stage ``candidate``: its networks inherit from ``supernet``, are fine-tuned and attacked;
+    without a supernet they are trained from scratch, with the recipe as it is.
     Works with any model space of :class:`MultiOpEdge` and NNI's LayerChoice, InputChoice, Cell
     and Repeat.
 
@@ -65,7 +67,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
     directory
         Folder of the results; see :class:`nni_robust.experiment.files.SearchFiles`.
     supernet
-        Weights to inherit, or None for ``supernet.pt`` in the folder.
+        Weights to inherit, or None for ``supernet.pt`` in the folder, if it is there.
     supernet_epochs, finetune_epochs
         Length of the two trainings; 0 epochs of fine-tuning attack the network as inherited.
     recipe
@@ -115,15 +117,21 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         seed: int = 0,
         device: Literal["auto", "cpu"] = "auto",
     ) -> None:
-        _check(
+        _check_counts(
             supernet_epochs=supernet_epochs,
             finetune_epochs=finetune_epochs,
             batch_norm_batches=batch_norm_batches,
             probe_networks=probe_networks,
-            test_attacks=test_attacks,
+            screen_examples=screen_examples,
+            last_cells=last_cells,
+            batch_size=batch_size,
+            seed=seed,
         )
+        check_suite("test_attacks", test_attacks)
         self.data = data
         self.files = SearchFiles(directory)
+        if supernet is not None and not Path(supernet).is_file():
+            raise ValueError(f"supernet must be a file of weights, got {supernet!r}: no such file.")
         self.supernet = self.files.supernet if supernet is None else Path(supernet)
         self.supernet_epochs = supernet_epochs
         self.finetune_epochs = finetune_epochs
@@ -176,8 +184,10 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             space = _fresh_space(model)  # with the weights of the seed
+            self.files.claim(flatten(self._settings(space)))
             try:
-                metrics = stage(space, sample)
+                # What an interrupted trial had done when it was to report is not done again.
+                metrics = self._on_record(sample[STAGE], sample) or stage(space, sample)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 self._record(sample[STAGE], space, sample, {}, started, {}, error=reason)
@@ -213,26 +223,31 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         measured = []
         for index, subnetwork in enumerate(sample[NETWORKS]):
             started = time.monotonic()
-            network = self.measure.inherit(supernet, subnetwork)
-            fsp, cells = self.measure.fsp(network)
-            metrics = {**self.measure.quick(network), **fsp, **_size(space, subnetwork, network)}
-            self._record("screen", space, subnetwork, metrics, started, cells)
+            metrics = self._on_record("screen", subnetwork)
+            if metrics is None:
+                network = self.measure.inherit(supernet, subnetwork)
+                fsp, cells = self.measure.fsp(network)
+                size = _size(space, subnetwork, network)
+                metrics = {**self.measure.quick(network), **fsp, **size}
+                self._record("screen", space, subnetwork, metrics, started, cells)
             report_intermediate({**metrics, "index": index})
             measured.append(metrics)
         return mean_metrics(measured)
 
     def _fine_tune(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
         started = time.monotonic()
-        network = self.measure.inherit(self._load_supernet(space), sample)
-        inherited = self.measure.full(network, "validation")
+        network, recipe, before = space.freeze(network_sample(sample)), self.recipe, {}
+        if self.supernet.is_file():
+            network = self.measure.inherit(self._load_supernet(space), sample)
+            recipe = recipe.for_finetuning()
+            before = {"inherited": self.measure.full(network, "validation")["default"]}
         if self.finetune_epochs:
             callbacks = [RobustnessPerEpoch(self.measure)]
-            recipe = self.recipe.for_finetuning()
             self._training(recipe, self.finetune_epochs, callbacks).evaluate(network)
         fsp, cells = self.measure.fsp(network.to(self.measure.device))
         metrics = {
             **self.measure.full(network, "validation"),
-            "inherited": inherited["default"],
+            **before,
             **fsp,
             **_size(space, sample, network),
         }
@@ -268,7 +283,6 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             devices=1,
             logger=TensorBoardLogger(tensorboard, name="") if tensorboard else False,
             log_every_n_steps=1,
-            gradient_clip_val=recipe.max_norm,
             limit_val_batches=0,  # the callbacks measure, with statistics that fit the network
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -280,6 +294,22 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         supernet = as_supernet(space)
         supernet.load_state_dict(load_weights(self.supernet))
         return supernet
+
+    def _settings(self, space: ModelSpace) -> dict[str, Any]:
+        return {"space": describe(space), "evaluator": describe_call(self)}
+
+    def _on_record(self, stage: str, sample: Mapping[str, Any]) -> Metrics | None:
+        """Give the metrics of a network that was evaluated before, if its weights are there."""
+        weights = {"candidate": self.files.candidate, "final": self.files.final}
+        if stage in weights and not weights[stage](sample).exists():
+            return None
+        if not self.files.records.is_file():
+            return None
+        network = network_sample(sample)
+        for record in read_records(self.files.records):
+            if (record.stage, record.sample, record.error) == (stage, network, None):
+                return record.metrics
+        return None
 
     def _record(
         self,
@@ -297,7 +327,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             genotype=_genotypes(space, sample),
             stage=stage,
             metrics=metrics,
-            settings={"space": describe(space), "evaluator": describe_call(self)},
+            settings=self._settings(space),
             seed=self.seed,
             error=error,
             details={"seconds": round(time.monotonic() - started, 1), **cells},
@@ -323,22 +353,26 @@ def _size(space: ModelSpace, sample: Mapping[str, Any], network: nn.Module) -> M
     return size if genotypes is None else {**size, **describe_genotypes(genotypes)}
 
 
-def _check(
+def _check_counts(
     *,
     supernet_epochs: int,
     finetune_epochs: int,
     batch_norm_batches: int,
     probe_networks: int,
-    test_attacks: Sequence[Attack],
+    screen_examples: int | None,
+    last_cells: int,
+    batch_size: int,
+    seed: int,
 ) -> None:
-    least = {
-        "supernet_epochs": (supernet_epochs, 0),
-        "finetune_epochs": (finetune_epochs, 0),
-        "batch_norm_batches": (batch_norm_batches, 1),
-        "probe_networks": (probe_networks, 1),
+    zero = {"supernet_epochs": supernet_epochs, "finetune_epochs": finetune_epochs, "seed": seed}
+    one = {
+        "batch_norm_batches": batch_norm_batches,
+        "probe_networks": probe_networks,
+        "screen_examples": 1 if screen_examples is None else screen_examples,
+        "last_cells": last_cells,
+        "batch_size": batch_size,
     }
-    for name, (count, smallest) in least.items():
-        if count < smallest:
-            raise ValueError(f"{name} must be at least {smallest}, got {count!r}.")
-    if not test_attacks:
-        raise ValueError("test_attacks must hold at least one attack, got none.")
+    for least, counts in enumerate((zero, one)):
+        for name, count in counts.items():
+            if count < least:
+                raise ValueError(f"{name} must be at least {least}, got {count!r}.")

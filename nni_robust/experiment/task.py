@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from nni_robust.experiment.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,7 @@ class Task:
 
     def write(self, results: Path, parameter_id: int) -> None:
         """Write the file of a trial: whole, or not at all."""
-        path = _path(results, parameter_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(asdict(self)))
-        scratch.replace(path)
+        write_text(_path(results, parameter_id), json.dumps(asdict(self)))
 
 
 def read_task(results: Path, parameter_id: int) -> Task:
@@ -65,6 +62,11 @@ def read_task(results: Path, parameter_id: int) -> Task:
             "share."
         )
     return Task(**json.loads(path.read_text()))
+
+
+def submitted_tasks(results: Path) -> list[int]:
+    """List the parameter ids of all tasks in a folder of results."""
+    return [int(path.stem) for path in (results / "tasks").glob("*.json")]
 
 
 def results_folder(experiment_folder: Path, directory: str | None, experiment_id: str) -> Path:

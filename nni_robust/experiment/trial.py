@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import nni
-import requests
 import torch
 
 from nni_robust.experiment.config import build_search
+from nni_robust.experiment.manager import local_session
 from nni_robust.experiment.task import read_task, results_folder
 
 _logger = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ def _own_parameter_id() -> int:
     nni.get_next_parameter()
     if os.environ.get("NNI_PLATFORM") != "local":
         return int(nni.trial._params["parameter_id"])
-    manager = urlparse(os.environ["NNI_TRIAL_COMMAND_CHANNEL"]).netloc
-    url = f"http://{manager}/api/v1/nni/trial-jobs/{nni.get_trial_id()}"
+    channel = urlparse(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
+    prefix = channel.path.split("/env/")[0]
+    url = f"http://{channel.netloc}{prefix}/api/v1/nni/trial-jobs/{nni.get_trial_id()}"
     for _ in range(_ATTEMPTS):
-        with requests.Session() as session:
-            session.trust_env = False  # a proxy has no part in this machine's own addresses
+        with local_session() as session:
             answer = session.get(url, timeout=_TIMEOUT)
         if answer.ok and answer.json().get("hyperParameters"):
             record = json.loads(answer.json()["hyperParameters"][0])

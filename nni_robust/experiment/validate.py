@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 from nni.experiment.config import ExperimentConfig
+from nni.nas.execution import ExecutionEngine
 
 from nni_robust.experiment.config import Search, build_search
+from nni_robust.experiment.host import check_trials
 
 HOST = "nni_robust.experiment.host.StrategyHost"
 
@@ -65,7 +67,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_keys(content: Mapping[str, Any], prefix: str, schema: type) -> None:
     known = {_camel(field.name) for field in dataclasses.fields(schema)}
     for key in content:
-        if key not in known and not key.startswith("_") and _camel(str(key)) not in known:
+        if str(key) not in known and _camel(str(key)) not in known:
             close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{prefix}{key} is not a key of NNI's experiments.{hint}")
@@ -145,29 +147,35 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
         )
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
     with _working_directory(folder):  # as in a trial: relative paths mean the same
-        try:
+        with _named("tuner.classArgs"):
             search = build_search(sections, directory=folder)
+        with _named("tuner.classArgs.data"):
             search.data.examples("test", None)
-        except ValueError as error:
-            raise ValueError(f"tuner.classArgs.{error}") from error
     _check_number(content, search)
+    with _named("tuner.classArgs"):
+        search.strategy.initialize(search.executable(), ExecutionEngine())
     trials = getattr(search.strategy, "num_trials", content.get("maxTrialNumber", "any number of"))
     return f"{content.get('experimentName', path.stem)}: {search.strategy}, {trials} trials"
 
 
 def _check_number(content: Mapping[str, Any], search: Search) -> None:
-    needed = getattr(search.strategy, "num_trials", None)
     limit = content.get("maxTrialNumber")
-    if needed is None and limit is None and "maxExperimentDuration" not in content:
+    endless = getattr(search.strategy, "num_trials", None) is None
+    if endless and limit is None and "maxExperimentDuration" not in content:
         raise ValueError(
             "maxTrialNumber is missing: this strategy would go on for ever. Give it or "
             "maxExperimentDuration."
         )
-    if needed is not None and limit is not None and limit < needed:
-        raise ValueError(
-            f"maxTrialNumber must be at least {needed}, the trials of all stages of "
-            f"{search.strategy}, got {limit}."
-        )
+    check_trials(search.strategy, limit)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Put the path before what is refused."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}.{' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from numpy.random import RandomState
 from torch import Tensor, nn
 
 from nni_robust.space.edge import MultiOpEdge
-from nni_robust.space.sampling import Sampler
+from nni_robust.space.sampling import Sampler, sampler_of
 
 _SAMPLER_STATE = "path_sampling_state"
 
@@ -82,7 +82,7 @@ class PathSamplingModule(RandomSamplingLightningModule):  # type: ignore[misc]
     training_module
         Lightning module that trains, and attacks, whatever subnetwork is drawn.
     sampler
-        Where the draws come from, or None as long as no draw is needed.
+        Where the draws come from.
     random_state
         The state behind the sampler; stored in checkpoints.
     """
@@ -140,8 +140,6 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
     ----------
     seed
         Seed of the draws.
-    filter
-        A further condition on samples, beside the constraints of the space.
     mutation_hooks
         Twins of a user's own primitives; see NNI's one-shot strategies.
 
@@ -154,10 +152,9 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
         self,
         *,
         seed: int = 0,
-        filter: Callable[[dict[str, Any]], bool] | None = None,
         mutation_hooks: list[Callable[..., Any]] | None = None,
     ) -> None:
-        super().__init__(filter=filter, mutation_hooks=mutation_hooks)
+        super().__init__(mutation_hooks=mutation_hooks)
         self.seed = seed
 
     def default_mutation_hooks(self) -> list[Callable[..., Any]]:
@@ -169,7 +166,7 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
     ) -> BaseOneShotLightningModule:
         """Wrap the evaluator's Lightning module by the one that draws."""
         random_state = RandomState(self.seed)
-        sampler = Sampler(self.model_space.model_space, random_state, accept=self.filter)
+        sampler = sampler_of(self.model_space.model_space, random_state)
         return PathSamplingModule(training_module, sampler, random_state)
 
     def extra_repr(self) -> str:

@@ -8,7 +8,7 @@ from nni_robust.space.constraint import Bounds
 from nni_robust.space.edge import MultiOp, MultiOpEdge, subset_name
 from nni_robust.space.published import PUBLISHED
 from nni_robust.space.robnet import RobNetSpace
-from nni_robust.space.sampling import Sampler
+from nni_robust.space.sampling import Sampler, sampler_of
 from nni_robust.space.stage import NETWORKS, STAGE, STAGES, Stage
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "RobNetSpace",
     "Sampler",
     "Stage",
+    "sampler_of",
     "subset_name",
 ]
 

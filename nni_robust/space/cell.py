@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from nni_robust.op import OPS, FactorizedReduce
 from nni_robust.op.conv import ReLUConvBN
 from nni_robust.space.edge import MultiOp, MultiOpEdge
-from nni_robust.space.genotype import EDGES, NUM_NODES, edge_label
+from nni_robust.space.genotype import EDGES, NUM_NODES, OPERATIONS, edge_label
 
-OPERATIONS = {"conv": "sep_conv_3x3", "identity": "skip_connect"}
-"""What an edge may carry, and its key in the table of operations."""
+_KEYS = {"conv": "sep_conv_3x3", "identity": "skip_connect"}  # in the table of operations
 
 
 class RobNetCell(nn.Module):
@@ -53,7 +52,7 @@ class RobNetCell(nn.Module):
             stride = 2 if reduction and source < 2 else 1
             label = edge_label(source, target)
             self.edges[label] = MultiOpEdge(
-                {name: OPS[key](width, stride) for name, key in OPERATIONS.items()},
+                {name: OPS[_KEYS[name]](width, stride) for name in OPERATIONS},
                 channels=width,
                 stride=stride,
                 label=label,

@@ -20,6 +20,9 @@ DIRECT_EDGES: tuple[int, ...] = tuple(
 )
 """Positions of the edges from a state to the next one; the others skip states."""
 
+OPERATIONS = ("conv", "identity")
+"""What an edge may carry, in the order of its mutable."""
+
 _BITS = {"identity": 0, "conv": 1}
 
 
@@ -66,7 +69,7 @@ def decode_cell(genotype: str) -> dict[tuple[int, int], list[str]]:
             f"{len(EDGES)} edges, got {genotype!r}."
         )
     return {
-        edge: [op for op in ("conv", "identity") if genotype[2 * i + _BITS[op]] == "1"]
+        edge: [op for op in OPERATIONS if genotype[2 * i + _BITS[op]] == "1"]
         for i, edge in enumerate(EDGES)
     }
 
@@ -115,6 +118,11 @@ def direct_convolution_share(genotypes: Sequence[str]) -> float:
     return sum(_direct_convolutions(genotype) for genotype in genotypes) / max(total, 1)
 
 
+def mean_convolutions(genotypes: Sequence[str]) -> float:
+    """Convolutions a cell, on average."""
+    return sum(num_operations(genotype, "conv") for genotype in genotypes) / len(genotypes)
+
+
 def is_dead(genotype: str) -> bool:
     """Whether no edge of the cell carries anything, so that its output is zero."""
     return "1" not in genotype
@@ -139,7 +147,7 @@ def describe(genotypes: Sequence[str]) -> dict[str, Any]:
     return {
         "density": density(genotypes),
         "direct": direct_edge_share(genotypes),
-        "convs": sum(num_operations(g, "conv") for g in genotypes) / len(genotypes),
+        "convs": mean_convolutions(genotypes),
     }
 
 

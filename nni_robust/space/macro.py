@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nni_robust.space.genotype import EDGES, decode_cell, edge_label, encode_cell
+import numpy as np
 
-CHOICES = ("conv", "identity")
-"""Operations of an edge, in the order of its mutable."""
+from nni_robust.space.genotype import EDGES, OPERATIONS, decode_cell, edge_label, encode_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +134,21 @@ class Macro:
             for edge, operations in decode_cell(genotype).items()
         }
 
+    def sample_of(self, present: np.ndarray) -> dict[str, Any]:
+        """Read a table of presence as a sample.
+
+        Parameters
+        ----------
+        present
+            Booleans, shape (14 times the distinct cells, 2): for every edge of every cell in turn
+            whether it carries the convolution, and whether the identity.
+        """
+        labels = [f"{scope}/{edge_label(*edge)}" for scope in self.scopes for edge in EDGES]
+        return {
+            label: [name for name, carried in zip(OPERATIONS, row, strict=True) if carried]
+            for label, row in zip(labels, present, strict=True)
+        }
+
     def count_parameters(self, genotypes: Sequence[str]) -> int:
         """Count the trainable parameters of an architecture without building it.
 
@@ -170,4 +184,4 @@ class Macro:
 def _subset(sample: Mapping[str, Any], label: str) -> list[str]:
     if label in sample:
         return list(sample[label])
-    return [name for i, name in enumerate(CHOICES) if sample[f"{label}/{i}"]]
+    return [name for i, name in enumerate(OPERATIONS) if sample[f"{label}/{i}"]]

@@ -17,10 +17,10 @@ from nni_robust.space.constraint import Bounds, GenotypeConstraint, Range
 from nni_robust.space.genotype import decode_cell
 from nni_robust.space.macro import Macro
 from nni_robust.space.published import PUBLISHED
+from nni_robust.space.sampling import GenotypeSampler
 
 _ALL_OPERATIONS = "11" * 14
 _DEFAULT_SEED = 0  # the default sample of a constrained space is drawn, always the same way
-_DEFAULT_ATTEMPTS = 10_000
 
 
 class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
@@ -57,6 +57,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
 
     Examples
     --------
+    >>> import torch
     >>> space = RobNetSpace(num_cells=3, width=4, num_classes=10)
     >>> network = space.freeze(space.sample(["1111111111011101101101010111"]))
     >>> network(torch.zeros(2, 3, 8, 8)).shape
@@ -191,19 +192,10 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         genotypes = [_ALL_OPERATIONS] * len(self.macro.scopes)
         if current_model() is not None:
             return genotypes
-        random_state = RandomState(_DEFAULT_SEED)
-        for _ in range(_DEFAULT_ATTEMPTS):
-            violation = self.bounds.violation(genotypes, self.macro.count_parameters)
-            if violation is None:
-                return genotypes
-            rate = random_state.uniform(0.1, 0.9)  # dense and sparse cells alike come up
-            bits = random_state.random_sample((len(genotypes), 28)) < rate
-            genotypes = ["".join(str(int(bit)) for bit in cell) for cell in bits]
-        raise ValueError(
-            f"constraints must allow an architecture, but none of {_DEFAULT_ATTEMPTS} drawn ones "
-            f"is allowed by {self.bounds}; the last one failed because: {violation}. "
-            "Widen the constraints."
-        )
+        if self.bounds.violation(genotypes, self.macro.count_parameters) is None:
+            return genotypes
+        sampler = GenotypeSampler(self.bounds, self.macro, RandomState(_DEFAULT_SEED))
+        return self.macro.genotypes(sampler.draw())
 
 
 def _known(name: str) -> Any:

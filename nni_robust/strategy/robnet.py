@@ -14,7 +14,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy import Strategy
 from numpy.random import RandomState
 
-from nni_robust.space import NETWORKS, STAGE, Sampler
+from nni_robust.space import NETWORKS, STAGE, sampler_of
 
 _logger = logging.getLogger(__name__)
 
@@ -102,15 +102,20 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         self.fsp_maximum = fsp_maximum
         self.budgets = None if budgets is None else _checked_budgets(budgets)
         self.seed = seed
+        self._drawn: dict[str, list[Sample]] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._models: dict[str, ExecutableModelSpace] = {}
 
     @property
     def num_trials(self) -> int:
         """Trials that the search takes at most: what ``maxTrialNumber`` must allow."""
-        budgets = len(self.budgets) if self.budgets else 1
+        budgets = len(self._budget_names)
         shards = min(self.num_shards, budgets * self.num_samples)
         return 1 + shards + budgets * (self.num_candidates + 1)
+
+    @property
+    def _budget_names(self) -> list[str]:
+        return list(self.budgets) if self.budgets else [""]
 
     def extra_repr(self) -> str:
         """Name the sizes."""
@@ -143,10 +148,15 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
 
     def state_dict(self) -> dict[str, Any]:
         """Give what has come of every submitted sample."""
+        outcomes = list(self._outcomes.items())  # events of other trials arrive meanwhile
         return {
             "outcomes": {
-                key: {"metrics": o.metrics, "intermediates": o.intermediates, "ended": o.ended}
-                for key, o in self._outcomes.items()
+                key: {
+                    "metrics": outcome.metrics,
+                    "intermediates": list(outcome.intermediates),
+                    "ended": outcome.ended,
+                }
+                for key, outcome in outcomes
             }
         }
 
@@ -162,6 +172,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
                 "evaluator must hold the stage of the search as a mutable, as "
                 f"nni_robust.experiment.stages.StagedEvaluator does, got {model_space.evaluator!r}."
             )
+        self._drawn = {name: self._draw(model_space, name) for name in self._budget_names}
         for event in _EVENTS:
             engine.register_model_event_callback(event, self._note)
         return model_space
@@ -183,12 +194,10 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
                 "the supernet's trial failed, and nothing can be searched without "
                 "it. The trial's log says why."
             )
-        names = list(self.budgets) if self.budgets else [""]
-        drawn = {name: self._draw(name) for name in names}
-        screened = self._screen([s for name in names for s in drawn[name]], default)
-        for name in names:
-            mine = [screened[_key(s)] for s in drawn[name] if _key(s) in screened]
-            self._select(name, mine)
+        distinct = {_key(s): s for drawn in self._drawn.values() for s in drawn}
+        screened = self._screen(list(distinct.values()), default)
+        for name, drawn in self._drawn.items():
+            self._select(name, [screened[_key(s)] for s in drawn if _key(s) in screened])
 
     def _select(self, budget: str, screened: list[tuple[Sample, dict[str, float]]]) -> None:
         chosen = self._pass_filters(screened)
@@ -229,13 +238,12 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         passed = sorted(passed, key=lambda pair: pair[1]["default"], reverse=True)
         return passed[: self.num_candidates]
 
-    def _draw(self, budget: str) -> list[Sample]:
+    def _draw(self, space: ExecutableModelSpace, budget: str) -> list[Sample]:
         """Draw distinct samples; the seed alone decides which, so that a resume draws the same."""
-        bounds = (self.budgets or {}).get(budget)
-        sampler = Sampler(
-            self.model_space,
+        sampler = sampler_of(
+            space,
             RandomState(self.seed),
-            accept=None if bounds is None else (lambda s: _within(s, bounds)),
+            convolutions=(self.budgets or {}).get(budget),
             exclude=frozenset([STAGE]),
         )
         samples: dict[str, Sample] = {}
@@ -296,12 +304,6 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
 
 def _key(sample: Mapping[str, Any]) -> str:
     return json.dumps(sample, sort_keys=True)
-
-
-def _within(sample: Sample, bounds: tuple[int, int]) -> bool:
-    edges = [choice for choice in sample.values() if isinstance(choice, list)]
-    convolutions = 14 * sum("conv" in edge for edge in edges) / len(edges)
-    return bounds[0] <= convolutions <= bounds[1]
 
 
 def _check_counts(num_samples: int, num_candidates: int, num_shards: int) -> None:

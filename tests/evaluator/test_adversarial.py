@@ -88,7 +88,7 @@ def test_nnis_one_shot_strategies_become_adversarial_on_a_users_space(strategy):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("strategy", [RandomOneShot, DARTS])
+@pytest.mark.parametrize("strategy", [RandomOneShot, DARTS, GumbelDARTS, Proxyless])
 def test_nnis_one_shot_strategies_become_adversarial_on_nnis_hub(strategy):
     from nni.nas.hub.pytorch import NasBench201
 

@@ -16,7 +16,7 @@ from nni_robust.attack import FGSM, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import FSPDistance, FSPFilter, cell_fsp_distances
 from nni_robust.functional.fsp import fsp_distance
-from nni_robust.space import RobNetSpace, Sampler
+from nni_robust.space import RobNetSpace, sampler_of
 
 DATA = Synthetic(num_classes=3, image_shape=(1, 8, 8), num_examples=90)
 
@@ -28,7 +28,7 @@ def space() -> RobNetSpace:
 
 def network() -> nn.Module:
     net = space()
-    return net.freeze(Sampler(net, RandomState(0)).draw()).eval()
+    return net.freeze(sampler_of(net, RandomState(0)).draw()).eval()
 
 
 @pytest.mark.parametrize("cell_input", ["prev", "prev_prev", "concat"])
@@ -78,7 +78,7 @@ def test_evolution_searches_through_the_filter():
     measure = FSPDistance(data=DATA, attack=FGSM(), num_examples=8)
     models = space()
     distances = [
-        measure.score(models.freeze(Sampler(models, RandomState(i)).draw())) for i in range(7)
+        measure.score(models.freeze(sampler_of(models, RandomState(i)).draw())) for i in range(7)
     ]
     maximum = sorted(distances)[3]
     evaluated = []

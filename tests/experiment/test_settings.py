@@ -54,7 +54,9 @@ def test_the_example_builds_what_it_says(content, tmp_path):
         FGSM(threat_model=EPSILON),
         PGD(threat_model=EPSILON, steps=20, step_size=8 / 255),
     ]
-    assert search.evaluator.recipe == replace(RECIPES["paper"], schedule="cosine")
+    assert search.evaluator.recipe == replace(
+        RECIPES["paper"], schedule="cosine", warmup=0.2, max_norm=5.0
+    )
     assert content["maxTrialNumber"] >= search.strategy.num_trials
 
 
@@ -117,7 +119,7 @@ MISTAKES = [
     (f"{ARGS}.strategy.name", "no.such:Thing", r"strategy\.name must name a class that can be imp"),
     (f"{ARGS}.space.density", [0.9, 0.1], r"space\.density must be two numbers"),
     (f"{ARGS}.space.density", 0.5, r"space\.density must be of type .*got 0\.5"),
-    (f"{ARGS}.space.parameters", [1, 10], r"space\.constraints must allow an architecture"),
+    (f"{ARGS}.space.parameters", [1, 10], r"space\.constraints must leave architectures"),
     (f"{ARGS}.space.in_channels", 3, r"space\.in_channels must be 1, as the data have it, got 3"),
     (
         f"{ARGS}.evaluator.threat_model.epsilon",
@@ -136,6 +138,15 @@ MISTAKES = [
     (f"{ARGS}.evaluator.train_attack", "pgd", r"evaluator\.train_attack must be a mapping"),
     (f"{ARGS}.data", {"name": "cifar10", "root": "nowhere"}, r"tuner\.classArgs\..*nowhere"),
     (f"{ARGS}.data", {"name": "cifar10"}, r"data\.root is missing: cifar10 needs it"),
+    (f"{ARGS}.evaluator.threat_model.epsilon", "8/0", r"threat_model\.epsilon must be of type flo"),
+    (f"{ARGS}.evaluator.supernet", "no.pt", r"evaluator\.supernet must be a file of weights"),
+    (f"{ARGS}.evaluator.test_attacks.0", {"name": "pgd"}, r"test_attacks must differ in name"),
+    (
+        f"{ARGS}.evaluator",
+        {"name": "robust_accuracy"},
+        r"evaluator must hold the stage of the sear",
+    ),
+    (f"{ARGS}.strategy.budgets", {"none": [15, 20]}, r"budgets\['none'\] must be a range"),
     (f"{ARGS}.datta", {}, r"datta is not a section.*Did you mean 'data'\?"),
     ("maxtrialnumber", 3, r"maxtrialnumber is not a key.*Did you mean 'maxTrialNumber'\?"),
     ("tuner.classArg", {}, r"tuner\.classArg is not a key.*Did you mean 'classArgs'\?"),

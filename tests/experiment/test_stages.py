@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from nni_robust.data import Synthetic
 from nni_robust.evaluator import Recipe, attacked_accuracy
 from nni_robust.experiment.evaluate import load_chosen
 from nni_robust.experiment.files import SearchFiles, load_weights, save_weights
+from nni_robust.experiment.resume import EpochCheckpoint
 from nni_robust.experiment.stages import StagedEvaluator
 from nni_robust.record import read_records
 from nni_robust.space import STAGE, RobNetSpace
@@ -130,23 +132,76 @@ def test_the_exported_onnx_network_gives_the_same_logits(finished):
     assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_supernet_that_was_interrupted_goes_on_from_its_last_epoch(tmp_path):
-    space = SimplifiedModelSpace.from_model(robnet_space(), evaluator(tmp_path / "whole"))
+def supernet_trial(judge: StagedEvaluator) -> None:
+    space = SimplifiedModelSpace.from_model(robnet_space(), judge)
     default: dict[str, Any] = {}
     space.robust_default(default)
-    sample = {**default, STAGE: "supernet"}
-    space.freeze(sample).execute()
+    space.freeze({**default, STAGE: "supernet"}).execute()
 
-    # One epoch, then the other: the schedule must not depend on where it was cut.
-    recipe = Recipe(learning_rate=0.05, schedule="constant")
-    for name, lengths in {"at once": [2], "in parts": [1, 2]}.items():
-        for epochs in lengths:
-            judge = evaluator(tmp_path / name, supernet_epochs=epochs, recipe=recipe)
-            SimplifiedModelSpace.from_model(robnet_space(), judge).freeze(sample).execute()
-    whole = load_weights(tmp_path / "at once" / "supernet.pt")
-    parts = load_weights(tmp_path / "in parts" / "supernet.pt")
-    for name, value in whole.items():
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_supernet_that_was_interrupted_ends_as_if_it_was_not(tmp_path, monkeypatch, after):
+    epochs = {"supernet_epochs": 3, "recipe": Recipe(learning_rate=0.05, schedule="cosine")}
+    supernet_trial(evaluator(tmp_path / "whole", **epochs))
+
+    with monkeypatch.context() as patch:
+        original = EpochCheckpoint.on_train_epoch_end
+
+        def interrupt(self, trainer, module):
+            original(self, trainer, module)
+            if trainer.current_epoch == after - 1:
+                raise RuntimeError("interrupted")
+
+        patch.setattr(EpochCheckpoint, "on_train_epoch_end", interrupt)
+        with pytest.raises(RuntimeError, match="interrupted"):
+            supernet_trial(evaluator(tmp_path / "parts", **epochs))
+    supernet_trial(evaluator(tmp_path / "parts", **epochs))
+
+    parts = load_weights(tmp_path / "parts" / "supernet.pt")
+    for name, value in load_weights(tmp_path / "whole" / "supernet.pt").items():
         assert_close(parts[name], value, msg=name)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "supernet.ckpt").write_bytes(b"damaged")
+    with pytest.raises(
+        ValueError, match=r"supernet\.ckpt' must be a file of weights, but it cannot"
+    ):
+        supernet_trial(evaluator(tmp_path))
+
+
+def test_a_trial_that_was_done_when_it_was_interrupted_is_not_done_again(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "settings.json").unlink()
+    before = (copy / "records.jsonl").read_text()
+    weights = {path: path.stat().st_mtime_ns for path in copy.glob("candidates/*.pt")}
+    search(robnet_space(), evaluator(copy))
+    assert (copy / "records.jsonl").read_text() == before
+    assert {path: path.stat().st_mtime_ns for path in copy.glob("candidates/*.pt")} == weights
+
+
+def test_a_folder_with_another_search_is_refused(finished):
+    before = (finished / "records.jsonl").read_text()
+    with pytest.raises(ValueError, match=r"directory must be empty.*differs in evaluator.seed"):
+        search(robnet_space(), evaluator(finished, seed=7))
+    assert (finished / "records.jsonl").read_text() == before
+
+
+def test_without_a_supernet_candidates_are_trained_from_scratch(tmp_path):
+    space = SimplifiedModelSpace.from_model(robnet_space(), evaluator(tmp_path))
+    sample = {**robnet_space().sample(["11" * 14]), STAGE: "candidate"}
+    space.freeze(sample).execute()
+    (record,) = read_records(tmp_path / "records.jsonl")
+    assert "inherited" not in record.metrics
+
+
+def test_a_search_of_cells_of_their_own_has_a_genotype_for_each(tmp_path):
+    judge = evaluator(tmp_path)
+    search(robnet_space(cell_free=True), judge, fsp_quantile=0.5, num_candidates=1)
+    record = read_records(tmp_path / "records.jsonl")[-1]
+    assert len(record.genotype) == 2
+    assert main(["evaluate", str(tmp_path)]) == 0
 
 
 def test_an_evaluator_of_nnis_random_strategy_gets_candidates(finished, tmp_path):
@@ -225,6 +280,9 @@ def test_a_folder_without_a_chosen_network_is_refused(tmp_path, capsys):
         ({"supernet_epochs": -1}, "supernet_epochs must be at least 0, got -1"),
         ({"batch_norm_batches": 0}, "batch_norm_batches must be at least 1, got 0"),
         ({"test_attacks": []}, "test_attacks must hold at least one attack"),
+        ({"test_attacks": [PGD(), PGD(step_size=0.1)]}, "test_attacks must differ in name"),
+        ({"last_cells": 0}, "last_cells must be at least 1, got 0"),
+        ({"supernet": "nowhere.pt"}, "supernet must be a file of weights, got 'nowhere.pt'"),
     ],
 )
 def test_wrong_arguments_are_refused(tmp_path, arguments, message):

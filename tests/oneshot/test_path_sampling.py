@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from nni_robust.oneshot import PathSamplingMultiOpEdge, activate, as_supernet
 from nni_robust.op import SepConv
-from nni_robust.space import MultiOpEdge, RobNetSpace, Sampler
+from nni_robust.space import MultiOpEdge, RobNetSpace, sampler_of
 
 
 def small(**arguments: object) -> RobNetSpace:
@@ -39,7 +39,7 @@ class UserSpace(ModelSpace):
 @pytest.mark.parametrize("cell_free", [False, True])
 def test_the_supernet_runs_what_the_frozen_subnetwork_runs(cell_free):
     supernet = as_supernet(small(cell_free=cell_free)).eval()
-    sampler = Sampler(supernet, RandomState(0))
+    sampler = sampler_of(supernet, RandomState(0))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     for _ in range(5):
         sample = sampler.draw()
@@ -53,7 +53,7 @@ def test_operations_that_are_not_drawn_are_not_run():
     for name, module in supernet.named_modules():
         if isinstance(module, SepConv):
             module.register_forward_hook(lambda m, i, o, name=name: run.add(name))
-    sample = Sampler(supernet, RandomState(1)).draw()
+    sample = sampler_of(supernet, RandomState(1)).draw()
     activate(supernet, sample)
     supernet(torch.rand(2, 1, 8, 8))
     drawn = {label.split("/")[1] for label, ops in sample.items() if "conv" in ops}

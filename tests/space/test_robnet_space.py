@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import nni
+import numpy as np
 import pytest
 import torch
 from nni.mutable.exception import SampleValidationError
 from nni.nas.space import SimplifiedModelSpace, model_context
 from numpy.random import RandomState
+from scipy.stats import chisquare
 from torch.testing import assert_close
 
-from nni_robust.space import PUBLISHED, RobNetSpace, Sampler
+from nni_robust.space import PUBLISHED, Bounds, RobNetSpace, sampler_of
 from nni_robust.space import genotype as gt
+from nni_robust.space.sampling import GenotypeSampler
 
 LARGE = PUBLISHED["robnet-large"].genotypes[0]
 
@@ -75,14 +80,14 @@ def test_measures_of_published_networks_are_the_papers(name, density, direct, sh
 @pytest.mark.parametrize("num_cells", [1, 2, 3, 5, 8])
 def test_the_counted_parameters_are_those_of_the_network(num_cells, cell_free, stem):
     space = RobNetSpace(num_cells=num_cells, width=4, cell_free=cell_free, stem=stem)
-    sample = Sampler(space, RandomState(num_cells)).draw()
+    sample = sampler_of(space, RandomState(num_cells)).draw()
     assert space.macro.count_parameters(space.genotypes(sample)) == count(space.freeze(sample))
 
 
 @pytest.mark.parametrize("cell_free", [False, True])
 def test_genotype_and_sample_convert_without_loss(cell_free):
     space = RobNetSpace(num_cells=4, width=4, cell_free=cell_free)
-    sampler = Sampler(space, RandomState(0))
+    sampler = sampler_of(space, RandomState(0))
     for _ in range(20):
         sample = sampler.draw()
         genotypes = space.genotypes(sample)
@@ -129,7 +134,7 @@ def test_a_network_built_frozen_takes_the_weights_of_one_frozen_later(small):
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 def test_networks_map_images_of_any_size_to_logits(size, stem):
     space = RobNetSpace(num_cells=3, width=4, num_classes=5, stem=stem)
-    network = space.freeze(Sampler(space, RandomState(1)).draw())
+    network = space.freeze(sampler_of(space, RandomState(1)).draw())
     assert network(torch.rand(2, 3, *size)).shape == (2, 5)
 
 
@@ -148,15 +153,6 @@ def test_the_number_of_mutables_is_that_of_the_distinct_edges():
     assert sum("edge" in label for label in free.simplify()) == 4 * 14
 
 
-def test_alpha_is_uniform_but_for_the_dead_cell(small):
-    sampler = Sampler(small, RandomState(0))
-    draws = [small.genotypes(sampler.draw())[0] for _ in range(2000)]
-    ones = sum(draw.count("1") for draw in draws)
-    # 56,000 fair coins: mean 28,000, standard deviation 118.
-    assert abs(ones - 28_000) < 5 * 118
-    assert not any(gt.is_dead(draw) for draw in draws)
-
-
 @pytest.mark.parametrize(
     ("bounds", "holds"),
     [
@@ -170,7 +166,7 @@ def test_alpha_is_uniform_but_for_the_dead_cell(small):
 )
 def test_draws_respect_constraints(bounds, holds):
     space = RobNetSpace(num_cells=3, width=4, **bounds)
-    sampler = Sampler(space, RandomState(0))
+    sampler = sampler_of(space, RandomState(0))
     assert all(holds(space.genotypes(sampler.draw())[0]) for _ in range(20))
     simplified = SimplifiedModelSpace.from_model(space)
     accepted = 0
@@ -185,7 +181,7 @@ def test_draws_respect_constraints(bounds, holds):
 
 def test_a_bound_on_parameters_is_kept():
     space = RobNetSpace(num_cells=3, width=8, parameters=(10_000, 30_000))
-    sample = Sampler(space, RandomState(0)).draw()
+    sample = sampler_of(space, RandomState(0)).draw()
     assert 10_000 <= count(space.freeze(sample)) <= 30_000
 
 
@@ -202,14 +198,46 @@ def test_the_dead_cell_is_refused(small):
 
 
 def test_impossible_constraints_end_with_an_error_and_not_in_a_loop():
-    with pytest.raises(ValueError, match=r"constraints must allow an architecture.*Widen"):
+    with pytest.raises(ValueError, match=r"constraints must leave architectures.*Widen"):
         RobNetSpace(num_cells=3, width=4, convolutions=(11, 14), density=(0.0, 0.2))
 
 
-def test_a_filter_that_refuses_all_ends_with_an_error(small):
-    sampler = Sampler(small, RandomState(0), accept=lambda sample: False, max_attempts=10)
-    with pytest.raises(ValueError, match=r"none came in 10 draws.*the filter refused it"):
-        sampler.draw()
+def test_bounds_that_cannot_be_met_by_a_draw_end_with_an_error():
+    space = RobNetSpace(num_cells=3, width=4)
+    bounds = Bounds(parameters=(0, 10))
+    with pytest.raises(ValueError, match=r"none came in 10000 draws.*parameters is.*Widen"):
+        GenotypeSampler(bounds, space.macro, RandomState(0)).draw()
+
+
+def test_tight_bounds_on_cells_of_their_own_are_drawn_at_once():
+    space = RobNetSpace(num_cells=20, width=4, cell_free=True, convolutions=(11, 14))
+    for seed in range(5):  # by chance alone one draw in 10^20 would do
+        sample = sampler_of(space, RandomState(seed)).draw()
+        assert 11 <= gt.mean_convolutions(space.genotypes(sample)) <= 14
+
+
+def test_draws_within_bounds_are_uniform_among_the_architectures_there():
+    space = RobNetSpace(num_cells=3, width=4, convolutions=(13, 14), density=(0.9, 1.0))
+    sampler = sampler_of(space, RandomState(0))
+    draws = [space.genotypes(sampler.draw())[0] for _ in range(3000)]
+    # 26 operations or more of 28, 13 or 14 of them convolutions: (13, 13), (13, 14), (14, 12),
+    # (14, 13) and (14, 14) in so many ways.
+    ways = {(13, 13): 14 * 14, (13, 14): 14, (14, 12): 91, (14, 13): 14, (14, 14): 1}
+    seen = Counter(
+        (gt.num_operations(draw, "conv"), gt.num_operations(draw, "identity")) for draw in draws
+    )
+    expected = [3000 * count / sum(ways.values()) for count in ways.values()]
+    assert chisquare([seen[pair] for pair in ways], expected).pvalue > 1e-4
+    where = Counter(draw[1::2].index("0") for draw in draws if draw[1::2].count("0") == 1)
+    assert chisquare([where[position] for position in range(14)]).pvalue > 1e-4
+
+
+def test_without_bounds_edges_are_independent_fair_coins(small):
+    sampler = sampler_of(small, RandomState(0))
+    bits = np.array([[int(b) for b in small.genotypes(sampler.draw())[0]] for _ in range(4000)])
+    assert np.abs(bits.mean(0) - 0.5).max() < 5 * 0.5 / 4000**0.5
+    correlation = np.corrcoef(bits.T) - np.eye(28)
+    assert np.abs(correlation).max() < 5 / 4000**0.5
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import nni
 import pytest
+from nni.mutable import Categorical, MutableDict
 from nni.nas.evaluator import Evaluator, MutableEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
@@ -178,6 +179,14 @@ def test_a_search_that_is_resumed_repeats_nothing():
     whole = Known()
     run(RobNet(num_samples=6, num_candidates=3, num_shards=2), whole)
     assert first.done + second.done == whole.done
+
+
+def test_budgets_need_cells_to_count_convolutions_in():
+    choice = MutableDict({"width": Categorical([1, 2], label="width")})
+    space = SimplifiedModelSpace(RobNetSpace(**SPACE), choice, Known())
+    strategy = RobNet(num_samples=2, num_candidates=1, budgets={"small": (0, 7)})
+    with pytest.raises(ValueError, match="budgets must be left out"):
+        strategy.initialize(space, SequentialExecutionEngine())
 
 
 def test_an_evaluator_without_stages_is_refused():
