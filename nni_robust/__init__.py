@@ -1,3 +1,17 @@
-"""Search for neural architectures that withstand adversarial attacks, as a plugin of NNI 3.0."""
+"""Search for neural architectures that withstand adversarial attacks, as a plugin of NNI 3.0.
+
+The stages of a search are the folders, in the order in which the data meet them::
+
+    data        images: splits, loaders, seeds
+    space       all networks: model spaces, genotypes, constraints, published architectures
+    strategy    which network comes next: RobNet
+    oneshot     the supernet that a strategy trains, of which every step runs one subnetwork
+    evaluator   what a network is worth: adversarial training, robust accuracy, FSP distance
+    record      one evaluated network, as a line of JSON
+
+They rest on parts that know nothing of NNI: ``functional`` (the papers' mathematics), ``attack``
+(FGSM, PGD, MI-FGSM) and ``op`` (candidate operations). ``experiment`` joins them: search files,
+the stages as trials, the strategy host that ``nnictl`` runs, and the command line's work.
+"""
 
 __version__ = "0.1.0"

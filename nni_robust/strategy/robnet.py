@@ -23,7 +23,7 @@ _EVENTS = ("final_metric", "intermediate_metric", "training_end")
 
 
 @dataclass
-class Outcome:
+class Evaluation:
     """What came of one submitted sample.
 
     Attributes
@@ -103,7 +103,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         self.budgets = None if budgets is None else _checked_budgets(budgets)
         self.seed = seed
         self._drawn: dict[str, list[Sample]] = {}
-        self._outcomes: dict[str, Outcome] = {}
+        self._evaluations: dict[str, Evaluation] = {}
         self._models: dict[str, ExecutableModelSpace] = {}
 
     @property
@@ -148,21 +148,21 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
 
     def state_dict(self) -> dict[str, Any]:
         """Give what has come of every submitted sample."""
-        outcomes = list(self._outcomes.items())  # events of other trials arrive meanwhile
+        evaluations = list(self._evaluations.items())  # events of other trials arrive meanwhile
         return {
-            "outcomes": {
+            "evaluations": {
                 key: {
-                    "metrics": outcome.metrics,
-                    "intermediates": list(outcome.intermediates),
-                    "ended": outcome.ended,
+                    "metrics": evaluation.metrics,
+                    "intermediates": list(evaluation.intermediates),
+                    "ended": evaluation.ended,
                 }
-                for key, outcome in outcomes
+                for key, evaluation in evaluations
             }
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a search: what has ended is not done again."""
-        self._outcomes = {key: Outcome(**o) for key, o in state_dict["outcomes"].items()}
+        self._evaluations = {key: Evaluation(**o) for key, o in state_dict["evaluations"].items()}
 
     def _initialize(
         self, model_space: ExecutableModelSpace, engine: ExecutionEngine
@@ -208,11 +208,11 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
                 f"fsp_maximum is {self.fsp_maximum}. Widen the filter or screen more."
             )
         candidates = [{**sample, STAGE: "candidate"} for sample, _ in chosen]
-        outcomes = self._evaluate(candidates)
+        evaluations = self._evaluate(candidates)
         ranked = [
-            (outcome.metrics["default"], index)
-            for index, outcome in enumerate(outcomes)
-            if outcome.metrics is not None
+            (evaluation.metrics["default"], index)
+            for index, evaluation in enumerate(evaluations)
+            if evaluation.metrics is not None
         ]
         if not ranked:
             raise RuntimeError("all candidate trials failed. The trials' logs say why.")
@@ -263,19 +263,19 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         shards = [samples[index::num_shards] for index in range(num_shards)]
         submitted = [{**default, STAGE: "screen", NETWORKS: shard} for shard in shards]
         screened = {}
-        for shard, outcome in zip(shards, self._evaluate(submitted), strict=True):
-            for metrics in outcome.intermediates:
+        for shard, evaluation in zip(shards, self._evaluate(submitted), strict=True):
+            for metrics in evaluation.intermediates:
                 sample = shard[int(metrics["index"])]
                 screened[_key(sample)] = (sample, metrics)
         return screened
 
-    def _evaluate(self, samples: Iterable[Sample]) -> list[Outcome]:
+    def _evaluate(self, samples: Iterable[Sample]) -> list[Evaluation]:
         """Submit what was not submitted before, and wait for all."""
         keys = []
         for sample in samples:
             key = _key(sample)
             keys.append(key)
-            if key in self._models or self._outcomes.get(key, Outcome()).ended:
+            if key in self._models or self._evaluations.get(key, Evaluation()).ended:
                 continue
             if not self.wait_for_resource():
                 raise RuntimeError(
@@ -288,18 +288,18 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         running = [self._models[key] for key in keys if key in self._models]
         if running:
             self.engine.wait_models(*running)
-        return [self._outcomes.get(key, Outcome()) for key in keys]
+        return [self._evaluations.get(key, Evaluation()) for key in keys]
 
     def _note(self, event: FinalMetricEvent | IntermediateMetricEvent | TrainingEndEvent) -> None:
         if event.model.sample is None:
             return
-        outcome = self._outcomes.setdefault(_key(event.model.sample), Outcome())
+        evaluation = self._evaluations.setdefault(_key(event.model.sample), Evaluation())
         if isinstance(event, FinalMetricEvent):
-            outcome.metrics = event.metric
+            evaluation.metrics = event.metric
         elif isinstance(event, IntermediateMetricEvent):
-            outcome.intermediates.append(event.metric)
+            evaluation.intermediates.append(event.metric)
         else:
-            outcome.ended = True
+            evaluation.ended = True
 
 
 def _key(sample: Mapping[str, Any]) -> str:
