@@ -131,22 +131,26 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
         }
         self.seed = seed
 
-    def distances(self, network: nn.Module) -> list[float]:
-        """Give the distance of every cell."""
+    def examples(self, network: nn.Module) -> tuple[Tensor, Tensor]:
+        """Give the validation images, clean and attacked."""
         x, y = self.data.examples("validation", self.num_examples)
         device = next(network.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
+        size = self.options["batch_size"]
         was_training = network.training
         network.eval()
-        size = self.options["batch_size"]
-        x_adv = torch.cat(
-            [
+        try:
+            x_adv = [
                 self.attack(network, a.to(device), b.to(device), generator=generator).cpu()
                 for a, b in zip(torch.split(x, size), torch.split(y, size), strict=True)
             ]
-        )
-        network.train(was_training)
-        return cell_fsp_distances(network, x, x_adv, **self.options)
+        finally:
+            network.train(was_training)
+        return x, torch.cat(x_adv)
+
+    def distances(self, network: nn.Module) -> list[float]:
+        """Give the distance of every cell."""
+        return cell_fsp_distances(network, *self.examples(network), **self.options)
 
     def score(self, network: nn.Module) -> float:
         """Give the mean distance over the last cells."""

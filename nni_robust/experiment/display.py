@@ -20,17 +20,20 @@ OPS = "ops"
 ANY = "any"
 """Stands on every axis of a trial that deals with many networks at once."""
 
+_SHORT = {"identity": "id"}
+"""Words that are too long for the axes: those of neighbours would overlap."""
+
 _ONE_NETWORK = ("candidate", "final")
 
 
 class Display:
     """Write the samples of a space as NNI's page shows them best.
 
-    Every choice is a word on an axis of its own: an edge is ``none``, ``conv``, ``identity`` or
-    ``conv+identity``. If there are more than :data:`MAX_AXES`, those of one scope become one
-    axis, the share of their operations that are present. A scope that all labels share is left
-    out of the names. The first axis is the number of operations that are present: NNI's page cuts
-    off the words of its first axis, not numbers.
+    Every choice is a word on an axis of its own: an edge is ``none``, ``conv``, ``id`` or
+    ``conv+id``. If there are more than :data:`MAX_AXES`, those of one scope become one axis, the
+    share of their operations that are present. A scope that all labels share is left out of the
+    names. The first axis is the number of operations that are present: NNI's page cuts off the
+    words of its first axis, not numbers.
 
     Parameters
     ----------
@@ -126,5 +129,5 @@ class Display:
 
 def _word(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return subset_name(str(item) for item in value)
+        return subset_name(_SHORT.get(str(item), str(item)) for item in value)
     return value

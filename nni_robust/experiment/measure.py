@@ -13,7 +13,12 @@ from torch import nn
 
 from nni_robust.attack import Attack
 from nni_robust.data import RobustDataModule
-from nni_robust.evaluator import FSPDistance, attacked_accuracy, reestimate_batch_norm
+from nni_robust.evaluator import (
+    FSPDistance,
+    attacked_accuracy,
+    cell_fsp_distances,
+    reestimate_batch_norm,
+)
 from nni_robust.evaluator.fsp import CellInput, deep_cell_mean
 from nni_robust.experiment.files import network_sample
 from nni_robust.functional.fsp import Normalize
@@ -90,24 +95,21 @@ class Measure:
         """
         if not isinstance(getattr(network, "cells", None), nn.ModuleList):
             return {}, {}
-        cells = {
-            normalize: self._fsp_distance(normalize).distances(network)
-            for normalize in ("unit", "none")
-        }
-        chosen = deep_cell_mean(cells[self.fsp_normalize], self.last_cells)
-        return {"fsp": chosen}, {f"fsp_{name}": values for name, values in cells.items()}
-
-    def _fsp_distance(self, normalize: Normalize) -> FSPDistance:
-        return FSPDistance(
+        distance = FSPDistance(
             data=self.data,
             attack=self.train_attack,
             num_examples=self.screen_examples,
-            last_cells=self.last_cells,
-            normalize=normalize,
             cell_input=self.fsp_input,
             batch_size=self.batch_size,
             seed=self.seed,
         )
+        x, x_adv = distance.examples(network)
+        cells = {
+            name: cell_fsp_distances(network, x, x_adv, **{**distance.options, "normalize": name})
+            for name in ("unit", "none")
+        }
+        chosen = deep_cell_mean(cells[self.fsp_normalize], self.last_cells)
+        return {"fsp": chosen}, {f"fsp_{name}": values for name, values in cells.items()}
 
     def _accuracies(
         self,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from nni_robust.experiment.files import (
     tensorboard_directory,
     write_chosen,
 )
+from nni_robust.experiment.journal import Journal
 from nni_robust.experiment.measure import Measure, Metrics
 from nni_robust.experiment.probe import (
     RobustnessPerEpoch,
@@ -41,12 +41,9 @@ from nni_robust.experiment.probe import (
     report_intermediate,
 )
 from nni_robust.experiment.resume import EpochCheckpoint, resume_arguments
-from nni_robust.experiment.settings import describe, describe_call, flatten
 from nni_robust.functional.fsp import Normalize
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
-from nni_robust.record import Record, read_records
-from nni_robust.space import NETWORKS, STAGE, RobNetSpace, Stage
-from nni_robust.space.genotype import describe as describe_genotypes
+from nni_robust.space import NETWORKS, STAGE, Stage
 
 
 @nni.trace
@@ -180,23 +177,24 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             "candidate": self._fine_tune,
             "final": self._test,
         }[sample[STAGE]]
-        started = time.monotonic()
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             space = _fresh_space(model)  # with the weights of the seed
-            self.files.claim(flatten(self._settings(space)))
+            journal = Journal(self.files, space, self, self.seed)
             try:
                 # What an interrupted trial had done when it was to report is not done again.
-                metrics = self._on_record(sample[STAGE], sample) or stage(space, sample)
+                metrics = journal.known(sample[STAGE], sample) or stage(space, sample, journal)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
-                self._record(sample[STAGE], space, sample, {}, started, {}, error=reason)
+                journal.note(sample[STAGE], sample, {}, error=reason)
                 raise
         if nni.get_current_parameter() is not None:
             nni.report_final_result(metrics)
         return metrics
 
-    def _train_supernet(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
+    def _train_supernet(
+        self, space: ModelSpace, sample: dict[str, Any], journal: Journal
+    ) -> Metrics:
         probe = SubnetworkProbe(self.measure, self.probe_networks)
         strategy = PathSamplingOneShot(seed=self.seed)
         # The engine is only named: running it would take the trial's channel to NNI away.
@@ -218,24 +216,23 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         # has not looked yet.
         return probe.last or probe.look(strategy.supernet)
 
-    def _screen(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
+    def _screen(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
         supernet = self._load_supernet(space)
         measured = []
         for index, subnetwork in enumerate(sample[NETWORKS]):
-            started = time.monotonic()
-            metrics = self._on_record("screen", subnetwork)
+            journal.start()
+            metrics = journal.known("screen", subnetwork)
             if metrics is None:
                 network = self.measure.inherit(supernet, subnetwork)
                 fsp, cells = self.measure.fsp(network)
-                size = _size(space, subnetwork, network)
+                size = journal.size(subnetwork, network)
                 metrics = {**self.measure.quick(network), **fsp, **size}
-                self._record("screen", space, subnetwork, metrics, started, cells)
+                journal.note("screen", subnetwork, metrics, cells=cells)
             report_intermediate({**metrics, "index": index})
             measured.append(metrics)
         return mean_metrics(measured)
 
-    def _fine_tune(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
-        started = time.monotonic()
+    def _fine_tune(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
         network, recipe, before = space.freeze(network_sample(sample)), self.recipe, {}
         if self.supernet.is_file():
             network = self.measure.inherit(self._load_supernet(space), sample)
@@ -249,21 +246,20 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             **self.measure.full(network, "validation"),
             **before,
             **fsp,
-            **_size(space, sample, network),
+            **journal.size(sample, network),
         }
         save_weights(self.files.candidate(sample), network)
-        self._record("candidate", space, sample, metrics, started, cells)
+        journal.note("candidate", sample, metrics, cells=cells)
         return metrics
 
-    def _test(self, space: ModelSpace, sample: dict[str, Any]) -> Metrics:
-        started = time.monotonic()
+    def _test(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
         network = space.freeze(network_sample(sample))
         network.load_state_dict(load_weights(self.files.candidate(sample)))
-        metrics = {**self.measure.full(network, "test"), **_size(space, sample, network)}
-        record = self._record("final", space, sample, metrics, started, {})
+        metrics = {**self.measure.full(network, "test"), **journal.size(sample, network)}
         folder = self.files.final(sample)
         save_weights(folder / "weights.pt", network)
         export_onnx(folder / "network.onnx", network, self.data.image_shape)
+        record = journal.note("final", sample, metrics)
         write_chosen(folder, record)  # last: with it the folder is complete
         return metrics
 
@@ -295,62 +291,11 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         supernet.load_state_dict(load_weights(self.supernet))
         return supernet
 
-    def _settings(self, space: ModelSpace) -> dict[str, Any]:
-        return {"space": describe(space), "evaluator": describe_call(self)}
-
-    def _on_record(self, stage: str, sample: Mapping[str, Any]) -> Metrics | None:
-        """Give the metrics of a network that was evaluated before, if its weights are there."""
-        weights = {"candidate": self.files.candidate, "final": self.files.final}
-        if stage in weights and not weights[stage](sample).exists():
-            return None
-        if not self.files.records.is_file():
-            return None
-        network = network_sample(sample)
-        for record in read_records(self.files.records):
-            if (record.stage, record.sample, record.error) == (stage, network, None):
-                return record.metrics
-        return None
-
-    def _record(
-        self,
-        stage: str,
-        space: ModelSpace,
-        sample: Mapping[str, Any],
-        metrics: Metrics,
-        started: float,
-        cells: Mapping[str, Any],
-        *,
-        error: str | None = None,
-    ) -> Record:
-        record = Record(
-            sample=network_sample(sample),
-            genotype=_genotypes(space, sample),
-            stage=stage,
-            metrics=metrics,
-            settings=self._settings(space),
-            seed=self.seed,
-            error=error,
-            details={"seconds": round(time.monotonic() - started, 1), **cells},
-        )
-        record.append(self.files.records)
-        return record
-
 
 def _fresh_space(model: ExecutableModelSpace) -> ModelSpace:
     """Build the space anew: a supernet changes its space in place, so each trial has its own."""
     origin = model.model_space if isinstance(model, RawFormatModelSpace) else model.model
     return origin.trace_copy().get(traceable=False)
-
-
-def _genotypes(space: ModelSpace, sample: Mapping[str, Any]) -> list[str] | None:
-    return space.genotypes(sample) if isinstance(space, RobNetSpace) else None
-
-
-def _size(space: ModelSpace, sample: Mapping[str, Any], network: nn.Module) -> Metrics:
-    """Parameters of a network in millions and, for a RobNet, the measures of its cells."""
-    size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
-    genotypes = _genotypes(space, sample)
-    return size if genotypes is None else {**size, **describe_genotypes(genotypes)}
 
 
 def _check_counts(

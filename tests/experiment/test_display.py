@@ -21,7 +21,7 @@ def test_an_edge_is_an_axis_of_five_words(tmp_path):
     axes = shown.search_space()
     assert list(axes)[:3] == ["ops", "stage", "edge_0_2"]
     assert len(axes) == 16
-    assert axes["edge_0_2"]["_value"] == ["none", "conv", "identity", "conv+identity", "any"]
+    assert axes["edge_0_2"]["_value"] == ["none", "conv", "id", "conv+id", "any"]
     assert axes["stage"]["_value"] == ["supernet", "screen", "candidate", "final"]
 
 
@@ -29,10 +29,10 @@ def test_a_candidate_is_shown_by_its_edges(tmp_path):
     space, shown = display(tmp_path)
     sample = {**space.sample(["1101" + "00" * 11 + "10"]), STAGE: "candidate"}
     parameters = shown.parameters(sample)
-    assert parameters["edge_0_2"] == "conv+identity"
+    assert parameters["edge_0_2"] == "conv+id"
     assert parameters["edge_1_2"] == "conv"
     assert parameters["edge_0_3"] == "none"
-    assert parameters["edge_4_5"] == "identity"
+    assert parameters["edge_4_5"] == "id"
     assert parameters.pop("ops") == 4
     axes = shown.search_space()
     assert all(value in axes[key]["_value"] for key, value in parameters.items())
