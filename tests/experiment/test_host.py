@@ -183,7 +183,7 @@ def test_a_search_that_is_stopped_among_the_candidates_goes_on(start):
 
 
 def test_a_supernet_that_is_stopped_goes_on_from_its_last_epoch(start):
-    evaluator = {**config()["tuner"]["classArgs"]["evaluator"], "supernet_epochs": 40}
+    evaluator = {**config()["tuner"]["classArgs"]["evaluator"], "supernet_epochs": 25}
     experiment = start(evaluator=evaluator)
     experiment.wait_until(lambda: len(experiment.reports()) >= 4)
     experiment.stop_and_resume()
@@ -193,7 +193,7 @@ def test_a_supernet_that_is_stopped_goes_on_from_its_last_epoch(start):
     # all others are done once.
     epochs = [report for report in experiment.reports() if "index" not in report]
     candidates = 3
-    assert 41 <= len(epochs) - candidates <= 42
+    assert 26 <= len(epochs) - candidates <= 27
     assert_every_network_was_evaluated_once(experiment)
 
 
