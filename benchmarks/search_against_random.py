@@ -80,7 +80,8 @@ def main(seeds: list[int]) -> None:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as directory:
             columns.append(run(seed, directory))
-        print(f"seed {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        seconds = time.monotonic() - started
+        print(f"seed {seed}, {seconds:.0f} s: {columns[-1]}", file=sys.stderr)
     for name in columns[0]:
         values = [column[name] for column in columns]
         shown = "".join(f"{100 * value:8.1f}" for value in values)
