@@ -17,8 +17,6 @@ from nni_robust.experiment.config import build_search
 from nni_robust.experiment.manager import local_session
 from nni_robust.experiment.task import read_task, results_folder
 
-_logger = logging.getLogger(__name__)
-
 _ATTEMPTS = 20
 _TIMEOUT = 30.0  # seconds
 
