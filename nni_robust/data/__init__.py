@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from nni_robust.data.base import RobustDataModule, TensorLoader
-from nni_robust.data.cifar import CIFAR10
+from nni_robust.data.base import RobustDataModule, StoredDataModule
+from nni_robust.data.cifar import CIFAR10, CIFAR100
 from nni_robust.data.digits import Digits
+from nni_robust.data.folder import ImageFolder
+from nni_robust.data.image import ImageFiles
+from nni_robust.data.imagenet import ImageNet
+from nni_robust.data.loader import TensorLoader
 from nni_robust.data.mnist import MNIST
+from nni_robust.data.svhn import SVHN
 from nni_robust.data.synthetic import Synthetic
+from nni_robust.data.tiny_imagenet import TinyImageNet
 
 DATASETS: dict[str, type[RobustDataModule]] = {
     "digits": Digits,
-    "cifar10": CIFAR10,
     "mnist": MNIST,
+    "svhn": SVHN,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "tiny_imagenet": TinyImageNet,
+    "imagenet": ImageNet,
+    "image_folder": ImageFolder,
     "synthetic": Synthetic,
 }
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
     "DATASETS",
     "MNIST",
+    "SVHN",
     "Digits",
+    "ImageFiles",
+    "ImageFolder",
+    "ImageNet",
     "RobustDataModule",
+    "StoredDataModule",
     "Synthetic",
     "TensorLoader",
+    "TinyImageNet",
 ]

@@ -1,10 +1,11 @@
-"""CIFAR-10, read from its own files."""
+"""CIFAR-10 and CIFAR-100, read from their own files."""
 
 from __future__ import annotations
 
 import io
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import RobustDataModule
-
-FOLDER = "cifar-10-batches-py"
+from nni_robust.data.base import StoredDataModule
 
 
 def make_dtype(code: bytes | str, *_flags: bool) -> np.dtype[Any]:
@@ -42,26 +41,26 @@ class ArrayUnpickler(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
-def read_batch(path: Path) -> tuple[Tensor, Tensor]:
-    """Read one file: bytes of shape (N, 3, 32, 32) and labels of shape (N,)."""
+def read_batch(path: Path, *, name: str, labels: bytes) -> tuple[Tensor, Tensor]:
+    """Read one file of the dataset ``name``: bytes (N, 3, 32, 32) and labels (N,)."""
     if not path.is_file():
         raise ValueError(
-            f"root must be a folder that holds {FOLDER}/{path.name}, as the archive "
-            f"cifar-10-python.tar.gz unpacks it, got no such file in {str(path.parent)!r}."
+            f"root must be a folder that holds {path.parent.name}/{path.name}, as the archive "
+            f"{name.lower()}-python.tar.gz unpacks it, got no such file in {str(path.parent)!r}."
         )
     try:
         content = ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         x = torch.from_numpy(np.array(content[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
-        y = torch.tensor(content[b"labels"], dtype=torch.long)
+        y = torch.tensor(content[labels], dtype=torch.long)
     except Exception as error:  # a damaged pickle may raise nearly anything
         raise ValueError(
-            f"{str(path)!r} must be a file of CIFAR-10: {type(error).__name__}: {error}. "
+            f"{str(path)!r} must be a file of {name}: {type(error).__name__}: {error}. "
             "Unpack the archive again."
         ) from error
     return x, y
 
 
-class CIFAR10(RobustDataModule):
+class CIFAR10(StoredDataModule):
     """50,000 training and 10,000 test photographs in ten classes, 32 x 32 pixels.
 
     Augmentation, on by default, shifts by up to four pixels and mirrors. The images stay bytes
@@ -73,36 +72,44 @@ class CIFAR10(RobustDataModule):
         Folder that holds ``cifar-10-batches-py``, as the archive ``cifar-10-python.tar.gz``
         unpacks it. ``torchvision.datasets.CIFAR10(root, download=True)`` makes one.
     batch_size, validation_split, seed, augment, limit
-        As ``RobustDataModule``.
+        As ``StoredDataModule``.
     """
 
     num_classes = 10
     image_shape = (3, 32, 32)
+    augmented = True
     crop_padding = 4
     flip = True
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        batch_size: int = 128,
-        validation_split: float = 0.1,
-        seed: int = 0,
-        augment: bool = True,
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            validation_split=validation_split,
-            seed=seed,
-            augment=augment,
-            limit=limit,
-        )
-        self.root = str(Path(root).expanduser().absolute())
+    def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        read = partial(read_batch, name="CIFAR-10", labels=b"labels")
+        folder = Path(self.root) / "cifar-10-batches-py"
+        batches = [read(folder / f"data_batch_{i}") for i in range(1, 6)]
+        x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        return x, y, *read(folder / "test_batch")
+
+
+class CIFAR100(StoredDataModule):
+    """50,000 training and 10,000 test photographs in a hundred classes, 32 x 32 pixels.
+
+    The labels are the fine ones. Size and augmentation are those of ``CIFAR10``.
+
+    Parameters
+    ----------
+    root
+        Folder that holds ``cifar-100-python``, as the archive ``cifar-100-python.tar.gz`` unpacks
+        it. ``torchvision.datasets.CIFAR100(root, download=True)`` makes one.
+    batch_size, validation_split, seed, augment, limit
+        As ``StoredDataModule``.
+    """
+
+    num_classes = 100
+    image_shape = (3, 32, 32)
+    augmented = True
+    crop_padding = 4
+    flip = True
 
     def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        folder = Path(self.root) / FOLDER
-        batches = [read_batch(folder / f"data_batch_{i}") for i in range(1, 6)]
-        x, y = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        x_test, y_test = read_batch(folder / "test_batch")
-        return x, y, x_test, y_test
+        read = partial(read_batch, name="CIFAR-100", labels=b"fine_labels")
+        folder = Path(self.root) / "cifar-100-python"
+        return *read(folder / "train"), *read(folder / "test")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import FIXED_SEED, RobustDataModule, stratified_order
+from nni_robust.data.base import RobustDataModule
+from nni_robust.data.image import Images
+from nni_robust.data.split import set_test_aside
 
 
 class Digits(RobustDataModule):
@@ -25,13 +27,10 @@ class Digits(RobustDataModule):
     image_shape = (1, 8, 8)
     crop_padding = 1
 
-    def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _load(self) -> tuple[Images, Tensor, Images, Tensor]:
         from sklearn.datasets import load_digits  # takes a second to import
 
         pixels, labels = load_digits(return_X_y=True)
         x = torch.from_numpy(pixels).float().div(16).view(-1, *self.image_shape)
         y = torch.from_numpy(labels).long()
-        order = stratified_order(y, FIXED_SEED)
-        num_test = len(y) // 5
-        test, train = order[:num_test], order[num_test:]
-        return x[train], y[train], x[test], y[test]
+        return set_test_aside(x, y)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import RobustDataModule
+from nni_robust.data.base import StoredDataModule
 
 FOLDER = "MNIST/raw"
 UNSIGNED_BYTES = 8  # the type code of the IDX format for them
@@ -51,7 +51,7 @@ def read_idx(folder: Path, name: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=head).reshape(shape).copy())
 
 
-class MNIST(RobustDataModule):
+class MNIST(StoredDataModule):
     """60,000 training and 10,000 test images of handwritten digits, grey, 28 x 28 pixels.
 
     Augmentation, off by default, shifts by up to two pixels.
@@ -62,31 +62,12 @@ class MNIST(RobustDataModule):
         Folder that holds ``MNIST/raw`` with the four original files, packed (``.gz``) or not.
         ``torchvision.datasets.MNIST(root, download=True)`` makes one.
     batch_size, validation_split, seed, augment, limit
-        As ``RobustDataModule``.
+        As ``StoredDataModule``.
     """
 
     num_classes = 10
     image_shape = (1, 28, 28)
     crop_padding = 2
-
-    def __init__(
-        self,
-        *,
-        root: str,
-        batch_size: int = 128,
-        validation_split: float = 0.1,
-        seed: int = 0,
-        augment: bool = False,
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            validation_split=validation_split,
-            seed=seed,
-            augment=augment,
-            limit=limit,
-        )
-        self.root = str(Path(root).expanduser().absolute())
 
     def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         folder = Path(self.root) / FOLDER

@@ -15,10 +15,18 @@ SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(params=sorted(DATASETS))
-def make(request, cifar_files, mnist_root):
+def make(
+    request, cifar_files, cifar100_root, mnist_root, svhn_root, tiny_root, imagenet_root,
+    ten_classes,
+):  # fmt: skip
     own = {
         "cifar10": {"root": str(cifar_files["root"])},
+        "cifar100": {"root": str(cifar100_root)},
         "mnist": {"root": str(mnist_root)},
+        "svhn": {"root": str(svhn_root)},
+        "tiny_imagenet": {"root": str(tiny_root)},
+        "imagenet": {"root": str(imagenet_root)},
+        "image_folder": {"root": str(imagenet_root / "train"), "image_size": 16},
     }.get(request.param, {})
     return lambda **kwargs: DATASETS[request.param](**own, **kwargs)
 

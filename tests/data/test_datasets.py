@@ -10,10 +10,37 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torch.testing import assert_close
 
-from nni_robust.data import CIFAR10, MNIST, Digits, Synthetic
+from nni_robust.data import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    SVHN,
+    Digits,
+    ImageNet,
+    Synthetic,
+    TinyImageNet,
+)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "num_classes", "image_shape"),
+    [
+        (MNIST, 10, (1, 28, 28)),
+        (SVHN, 10, (3, 32, 32)),
+        (CIFAR10, 10, (3, 32, 32)),
+        (CIFAR100, 100, (3, 32, 32)),
+        (TinyImageNet, 200, (3, 64, 64)),
+        (ImageNet, 1000, (3, 224, 224)),
+    ],
+)
+def test_classes_and_shapes_are_those_published(dataset, num_classes, image_shape):
+    data = dataset(root="nowhere")
+    assert data.num_classes == num_classes
+    assert data.image_shape == image_shape
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -36,8 +63,14 @@ def test_cifar_pixels_are_in_the_order_of_the_format(cifar_files):
         assert_close(image[2, 3, 4].item(), row[2 * 1024 + 3 * 32 + 4] / 255, rtol=0, atol=1e-6)
 
 
-def test_cifar_is_augmented_unless_told_otherwise(cifar_files):
-    assert CIFAR10(root=str(cifar_files["root"])).augment
+@pytest.mark.parametrize(
+    ("dataset", "usual"),
+    [(CIFAR10, True), (CIFAR100, True), (SVHN, True), (ImageNet, True), (MNIST, False)],
+)
+def test_photographs_are_augmented_unless_told_otherwise(dataset, usual):
+    assert dataset(root="nowhere").augment is usual
+    for told in (True, False):
+        assert dataset(root="nowhere", augment=told).augment is told
 
 
 def test_cifar_files_written_by_a_newer_numpy_are_read(cifar_files, tmp_path):
@@ -86,6 +119,46 @@ def test_foreign_labels_are_refused(cifar_files, tmp_path):
         cifar_with(cifar_files, tmp_path, pickle.dumps(content)).examples("train")
 
 
+def test_the_labels_of_cifar_100_are_the_fine_ones(cifar100_root):
+    for name in ("train", "validation", "test"):
+        x, y = CIFAR100(root=str(cifar100_root), validation_split=0.5).examples(name)
+        assert_close(x[:, 0, 0, 0] * 255, y.float())
+
+
+def test_a_damaged_cifar_100_file_is_named(cifar100_root, tmp_path):
+    shutil.copytree(cifar100_root, tmp_path, dirs_exist_ok=True)
+    content = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1, 2]}
+    (tmp_path / "cifar-100-python" / "test").write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=r"python/test' must be a file of CIFAR-100: KeyError"):
+        CIFAR100(root=str(tmp_path)).examples("test")
+
+
+def test_the_label_10_of_svhn_is_the_digit_0(svhn_root):
+    data = SVHN(root=str(svhn_root))
+    for name in ("train", "validation", "test"):
+        x, y = data.examples(name)
+        assert_close(x[:, 1, 2, 3] * 255, y.float())
+
+
+@pytest.mark.parametrize(
+    "content", [lambda whole: b"", lambda whole: b"nonsense" * 40, lambda whole: whole[:-1000]]
+)
+def test_a_damaged_svhn_file_is_named(svhn_root, tmp_path, content):
+    shutil.copytree(svhn_root, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "test_32x32.mat"
+    path.write_bytes(content(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"test_32x32.mat' must be a file of SVHN: "):
+        SVHN(root=str(tmp_path)).examples("train")
+
+
+def test_foreign_labels_of_svhn_are_refused(svhn_root, tmp_path):
+    shutil.copytree(svhn_root, tmp_path, dirs_exist_ok=True)
+    x = np.zeros((32, 32, 3, 3), np.uint8)
+    savemat(tmp_path / "train_32x32.mat", {"X": x, "y": np.uint8([[1], [10], [20]])})
+    with pytest.raises(ValueError, match=r"SVHN must have labels from 0 to 9, got \[0, 1, 20\]"):
+        SVHN(root=str(tmp_path)).examples("train")
+
+
 def test_a_label_too_few_is_refused(cifar_files, tmp_path):
     content = {b"data": np.zeros((3, 3072), np.uint8), b"labels": [0, 1]}
     with pytest.raises(ValueError, match=r"CIFAR10 must have one image of shape \(3, 32, 32\)"):
@@ -96,6 +169,10 @@ def test_a_label_too_few_is_refused(cifar_files, tmp_path):
     ("dataset", "message"),
     [
         (CIFAR10, r"holds cifar-10-batches-py/data_batch_1.* got no such file in '.*/nowhere/"),
+        (CIFAR100, r"holds cifar-100-python/train, .* cifar-100-python.tar.gz .*/nowhere/"),
+        (SVHN, r"holds train_32x32.mat, .* got no such file in '.*/nowhere'"),
+        (TinyImageNet, r"holds tiny-imagenet-200, .* got no file '.*/wnids.txt'"),
+        (ImageNet, r"nowhere/train' must be a folder that holds a folder of images for each"),
         (MNIST, r"holds MNIST/raw/train-images-idx3-ubyte or .* got neither in '.*/nowhere/"),
     ],
 )

@@ -9,7 +9,8 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.testing import assert_close
 
 from nni_robust.data import Synthetic, TensorLoader
-from nni_robust.data.base import random_crop, random_flip, stratified_order
+from nni_robust.data.loader import random_crop, random_flip
+from nni_robust.data.split import stratified_order
 
 # Lightning's, on its use of PyTorch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
