@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from nni_robust.functional.fsp import fsp_distance, fsp_matrix
+from nni_robust.functional.lognormal import (
+    confidence_constraint,
+    lipschitz_log_normal,
+    log_normal_product,
+    log_normal_sum,
+    probability_below,
+)
 from nni_robust.functional.projection import (
     project_ball,
     project_image_range,
@@ -11,8 +18,13 @@ from nni_robust.functional.projection import (
 )
 
 __all__ = [
+    "confidence_constraint",
     "fsp_distance",
     "fsp_matrix",
+    "lipschitz_log_normal",
+    "log_normal_product",
+    "log_normal_sum",
+    "probability_below",
     "project_ball",
     "project_image_range",
     "steepest_ascent",
