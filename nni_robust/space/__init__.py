@@ -6,7 +6,8 @@ from nni.nas.nn.pytorch import ModelSpace
 
 from nni_robust.space.constraint import Bounds
 from nni_robust.space.edge import MultiOp, MultiOpEdge, subset_name
-from nni_robust.space.published import PUBLISHED
+from nni_robust.space.published import PUBLISHED, PUBLISHED_DARTS
+from nni_robust.space.racl import RACLSpace
 from nni_robust.space.robnet import RobNetSpace
 from nni_robust.space.sampling import Sampler, sampler_of
 from nni_robust.space.stage import NETWORKS, STAGE, STAGES, Stage
@@ -14,12 +15,14 @@ from nni_robust.space.stage import NETWORKS, STAGE, STAGES, Stage
 __all__ = [
     "NETWORKS",
     "PUBLISHED",
+    "PUBLISHED_DARTS",
     "SPACES",
     "STAGE",
     "STAGES",
     "Bounds",
     "MultiOp",
     "MultiOpEdge",
+    "RACLSpace",
     "RobNetSpace",
     "Sampler",
     "Stage",
@@ -27,4 +30,4 @@ __all__ = [
     "subset_name",
 ]
 
-SPACES: dict[str, type[ModelSpace]] = {"robnet": RobNetSpace}
+SPACES: dict[str, type[ModelSpace]] = {"robnet": RobNetSpace, "racl": RACLSpace}

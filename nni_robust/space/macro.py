@@ -1,59 +1,22 @@
-"""The fixed part of a RobNet: how many cells of which width, where the resolution halves."""
+"""What a RobNet adds to its layout: genotypes, samples, and the count of parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from nni_robust.space.genotype import EDGES, OPERATIONS, decode_cell, edge_label, encode_cell
+from nni_robust.space.layout import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
-class CellPlan:
-    """What one cell is built from: its place in the chain of cells.
-
-    Attributes
-    ----------
-    width
-        Channels of its nodes.
-    in_channels
-        Channels of the older and the newer of its inputs.
-    reduction, previous_reduction
-        Whether it, or the cell before it, halves the resolution.
-    """
-
-    width: int
-    in_channels: tuple[int, int]
-    reduction: bool
-    previous_reduction: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Macro:
+class Macro(Layout):
     """The fixed part of a RobNet; see :class:`nni_robust.space.RobNetSpace`."""
 
-    num_cells: int
-    width: int
-    num_classes: int
-    in_channels: int
-    stem: Literal["cifar", "imagenet"]
     cell_free: bool
-
-    def __post_init__(self) -> None:
-        for name, least in {"num_cells": 1, "width": 2, "num_classes": 2, "in_channels": 1}.items():
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value!r}.")
-        if self.width % 2:
-            raise ValueError(
-                f"width must be even, since a reduction gives half of the channels from each of "
-                f"two convolutions, got {self.width!r}."
-            )
-        if self.stem not in ("cifar", "imagenet"):
-            raise ValueError(f"stem must be 'cifar' or 'imagenet', got {self.stem!r}.")
 
     @property
     def scopes(self) -> list[str]:
@@ -61,32 +24,6 @@ class Macro:
         if not self.cell_free:
             return ["cell"]
         return [f"cell_{index:02d}" for index in range(self.num_cells)]
-
-    @property
-    def stem_channels(self) -> int:
-        """Channels that the stem gives to the first cell."""
-        return 3 * self.width if self.stem == "cifar" else self.width
-
-    @property
-    def out_channels(self) -> int:
-        """Channels that the last cell gives to the classifier."""
-        return 4 * list(self.cells())[-1].width
-
-    def cells(self) -> Iterator[CellPlan]:
-        """Walk the cells; those at a third and at two thirds of the depth are reductions."""
-        reductions = {self.num_cells // 3, 2 * self.num_cells // 3}
-        width, previous_reduction = self.width, self.stem == "imagenet"
-        inputs = (self.stem_channels, self.stem_channels)
-        for index in range(self.num_cells):
-            reduction = index in reductions
-            width *= 2 if reduction else 1
-            yield CellPlan(
-                width=width,
-                in_channels=inputs,
-                reduction=reduction,
-                previous_reduction=previous_reduction,
-            )
-            inputs, previous_reduction = (inputs[1], 4 * width), reduction
 
     def genotypes(self, sample: Mapping[str, Any]) -> list[str]:
         """Write a sample as genotype strings, one for every distinct cell.

@@ -1,4 +1,4 @@
-"""The architectures printed with [RobNets], as genotypes."""
+"""The published architectures, as genotypes."""
 
 from __future__ import annotations
 
@@ -58,3 +58,58 @@ PUBLISHED: dict[str, Published] = {
     "robnet-large-v2": Published(genotypes=_LARGE, num_cells=33, width=64),
     "robnet-free": Published(genotypes=_FREE),
 }
+
+PUBLISHED_DARTS: dict[str, Published] = {
+    name: Published(genotypes=(normal, reduce), source=source)
+    for name, source, normal, reduce in (
+        (
+            "racl",
+            "released by its authors with a later paper",
+            "sep_conv_3x3(0)+sep_conv_3x3(1)|sep_conv_5x5(0)+skip_connect(1)"
+            "|sep_conv_3x3(0)+skip_connect(3)|sep_conv_3x3(3)+skip_connect(4)",
+            "sep_conv_3x3(0)+sep_conv_5x5(1)|avg_pool_3x3(0)+dil_conv_3x3(1)"
+            "|sep_conv_3x3(0)+sep_conv_5x5(1)|sep_conv_3x3(2)+dil_conv_3x3(3)",
+        ),
+        (
+            "advrush",
+            "the authors' release",
+            "sep_conv_3x3(0)+sep_conv_3x3(1)|sep_conv_5x5(0)+sep_conv_3x3(1)"
+            "|sep_conv_3x3(0)+sep_conv_3x3(1)|skip_connect(0)+sep_conv_3x3(1)",
+            "sep_conv_3x3(0)+sep_conv_3x3(1)|skip_connect(0)+dil_conv_3x3(2)"
+            "|skip_connect(0)+avg_pool_3x3(1)|skip_connect(0)+skip_connect(2)",
+        ),
+        (
+            "darts-v1",
+            "the authors' release",
+            "sep_conv_3x3(0)+sep_conv_3x3(1)|skip_connect(0)+sep_conv_3x3(1)"
+            "|skip_connect(0)+sep_conv_3x3(1)|sep_conv_3x3(0)+skip_connect(2)",
+            "max_pool_3x3(0)+max_pool_3x3(1)|max_pool_3x3(0)+skip_connect(2)"
+            "|max_pool_3x3(0)+skip_connect(2)|avg_pool_3x3(0)+skip_connect(2)",
+        ),
+        (
+            "darts-v2",
+            "the authors' release",
+            "sep_conv_3x3(0)+sep_conv_3x3(1)|sep_conv_3x3(0)+sep_conv_3x3(1)"
+            "|skip_connect(0)+sep_conv_3x3(1)|skip_connect(0)+dil_conv_3x3(2)",
+            "max_pool_3x3(0)+max_pool_3x3(1)|max_pool_3x3(1)+skip_connect(2)"
+            "|max_pool_3x3(0)+skip_connect(2)|max_pool_3x3(1)+skip_connect(2)",
+        ),
+        (
+            "pc-darts",
+            "the authors' release",
+            "skip_connect(0)+sep_conv_3x3(1)|sep_conv_3x3(0)+dil_conv_3x3(1)"
+            "|sep_conv_5x5(0)+sep_conv_3x3(1)|avg_pool_3x3(0)+dil_conv_3x3(1)",
+            "max_pool_3x3(0)+sep_conv_5x5(1)|sep_conv_5x5(1)+sep_conv_5x5(2)"
+            "|sep_conv_3x3(0)+sep_conv_3x3(3)|sep_conv_3x3(1)+sep_conv_3x3(2)",
+        ),
+        (
+            "p-darts",
+            "the authors' release",
+            "skip_connect(0)+dil_conv_3x3(1)|skip_connect(0)+sep_conv_3x3(1)"
+            "|sep_conv_3x3(1)+sep_conv_3x3(3)|sep_conv_3x3(0)+dil_conv_5x5(4)",
+            "avg_pool_3x3(0)+sep_conv_5x5(1)|sep_conv_3x3(0)+dil_conv_5x5(2)"
+            "|max_pool_3x3(0)+dil_conv_3x3(1)|dil_conv_3x3(1)+dil_conv_5x5(3)",
+        ),
+    )
+}
+"""Cells of :class:`nni_robust.space.RACLSpace`: the normal one, then the reduction."""

@@ -99,7 +99,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         )
         if current_model() is None:  # a network that is built frozen has nothing to constrain
             self.add_mutable(GenotypeConstraint(self.bounds, self.macro))
-        self.stem_0, self.stem_1 = _stems(self.macro)
+        self.stem_0, self.stem_1 = self.macro.stems()
         self.cells = nn.ModuleList(self._build_cells())
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(self.macro.out_channels, num_classes)
@@ -177,15 +177,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         for index, plan in enumerate(self.macro.cells()):
             distinct = index if self.macro.cell_free else 0
             with label_scope(scopes[distinct]):
-                cells.append(
-                    RobNetCell(
-                        plan.width,
-                        plan.in_channels,
-                        reduction=plan.reduction,
-                        previous_reduction=plan.previous_reduction,
-                        default=default[distinct],
-                    )
-                )
+                cells.append(RobNetCell(plan, default=default[distinct]))
         return cells
 
     def _default_genotypes(self) -> list[str]:
@@ -202,22 +194,3 @@ def _known(name: str) -> Any:
     if name not in PUBLISHED:
         raise ValueError(f"name must be one of {sorted(PUBLISHED)}, got {name!r}.")
     return PUBLISHED[name]
-
-
-def _stems(macro: Macro) -> tuple[nn.Module, nn.Module | None]:
-    width = macro.width
-    if macro.stem == "cifar":
-        return _conv_bn(macro.in_channels, macro.stem_channels, stride=1), None
-    first = nn.Sequential(
-        _conv_bn(macro.in_channels, width // 2, stride=2),
-        nn.ReLU(),
-        _conv_bn(width // 2, width, stride=2),
-    )
-    return first, nn.Sequential(nn.ReLU(), _conv_bn(width, width, stride=2))
-
-
-def _conv_bn(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-    )
