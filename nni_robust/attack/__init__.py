@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from nni_robust.attack.base import Attack, ThreatModel
+from nni_robust.attack.deepfool import DeepFool
 from nni_robust.attack.fgsm import FGSM
+from nni_robust.attack.loss import LOSSES
 from nni_robust.attack.mim import MIM
+from nni_robust.attack.noise import Noise
 from nni_robust.attack.pgd import PGD
+from nni_robust.attack.transfer import Transfer
 
-__all__ = ["ATTACKS", "FGSM", "MIM", "PGD", "Attack", "ThreatModel"]
+__all__ = [
+    "ATTACKS",
+    "FGSM",
+    "LOSSES",
+    "MIM",
+    "PGD",
+    "Attack",
+    "DeepFool",
+    "Noise",
+    "ThreatModel",
+    "Transfer",
+]
 
-ATTACKS: dict[str, type[Attack]] = {"fgsm": FGSM, "pgd": PGD, "mim": MIM}
+ATTACKS: dict[str, type[Attack]] = {
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "mim": MIM,
+    "deepfool": DeepFool,
+    "transfer": Transfer,
+    "noise": Noise,
+}

@@ -1,18 +1,18 @@
-"""What an adversary may do, what every attack owes, and the ascent that three of them share."""
+"""What an adversary may do, what every attack owes, and the ascent that some of them share."""
 
 from __future__ import annotations
 
 import abc
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from nni_robust.attack.loss import Objective, logits_at
 from nni_robust.functional.projection import (
     Norm,
     check_norm,
@@ -88,11 +88,16 @@ class Attack(abc.ABC):
 
     @property
     def name(self) -> str:
-        """Short name of the attack in records and tables, such as ``pgd20`` or ``pgd20x5``."""
+        """Short name in records and tables: ``pgd20``, ``pgd20x5_cw`` or ``transfer_pgd20``."""
         settings = vars(self)
+        count = settings.get("steps", settings.get("repeats", ""))
         restarts = settings.get("restarts", 1)
-        suffix = f"x{restarts}" if restarts > 1 else ""
-        return f"{type(self).__name__.lower()}{settings.get('steps', '')}{suffix}"
+        parts = [f"{type(self).__name__.lower()}{count}" + (f"x{restarts}" if restarts > 1 else "")]
+        if settings.get("loss", "cross_entropy") != "cross_entropy":
+            parts.append(settings["loss"])
+        if "attack" in settings:
+            parts.append(settings["attack"].name)
+        return "_".join(parts)
 
     def __call__(
         self,
@@ -149,26 +154,28 @@ class Attack(abc.ABC):
 def ascend(
     network: nn.Module,
     x: Tensor,
-    y: Tensor,
     *,
+    objective: Objective,
     start: Tensor,
     threat_model: ThreatModel,
     steps: int,
     step_size: float,
     decay: float = 0.0,
 ) -> Tensor:
-    r"""Climb the cross-entropy by projected steps of steepest ascent.
+    r"""Climb a loss by projected steps of steepest ascent.
 
     .. math::
 
-        m_{k+1} = \delta \, m_k + \frac{\nabla_x \ell(x_k, y)}{\|\nabla_x \ell(x_k, y)\|_1},
+        m_{k+1} = \delta \, m_k + \frac{\nabla_x \ell(x_k)}{\|\nabla_x \ell(x_k)\|_1},
         \qquad x_{k+1} = \Pi \bigl( x_k + s \operatorname*{arg\,max}_{\|d\|_p \le 1}
         \langle m_{k+1}, d \rangle \bigr).
 
     Parameters
     ----------
-    network, x, y
+    network, x
         As in `Attack`.
+    objective
+        The loss :math:`\ell` as a function of the logits, one value an image.
     start
         The images :math:`x_0` to climb from, shape ``(N, C, H, W)``.
     threat_model
@@ -187,7 +194,7 @@ def ascend(
     """
     x_adv, momentum = start, torch.zeros_like(x)
     for _ in range(steps):
-        gradient = _input_gradient(network, x_adv, y)
+        gradient = _input_gradient(network, x_adv, objective)
         if decay:
             length = torch.linalg.vector_norm(gradient, 1, dim=(1, 2, 3), keepdim=True)
             # The least positive number stands in for the norm of an image without gradient.
@@ -198,24 +205,60 @@ def ascend(
     return x_adv
 
 
+def worst_of(
+    attempts: int,
+    attempt: Callable[[], Tensor],
+    *,
+    network: nn.Module,
+    y: Tensor,
+    objective: Objective,
+) -> Tensor:
+    """Keep the worst image of several attempts: a misclassified one, then that of larger loss."""
+    worst = attempt()
+    if attempts == 1:
+        return worst
+    worst_fooled, worst_loss = _damage(network, worst, y, objective)
+    for _ in range(attempts - 1):
+        x_adv = attempt()
+        fooled, loss = _damage(network, x_adv, y, objective)
+        worse = (fooled & ~worst_fooled) | ((fooled == worst_fooled) & (loss > worst_loss))
+        worst = torch.where(worse.view(-1, 1, 1, 1), x_adv, worst)
+        worst_fooled = fooled | worst_fooled
+        worst_loss = torch.where(worse, loss, worst_loss)
+    return worst
+
+
+def check_count(argument: str, value: int, *, least: int = 1) -> None:
+    """Raise a ValueError unless the value is a whole number, and large enough."""
+    if not (isinstance(value, int) and value >= least):
+        raise ValueError(f"{argument} must be a whole number of at least {least}, got {value!r}.")
+
+
 def check_ascent(steps: int, step_size: float) -> None:
     """Raise a ValueError unless `ascend` can take these steps."""
-    if not (isinstance(steps, int) and steps >= 1):
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}.")
+    check_count("steps", steps)
     if not 0 < step_size < math.inf:
         raise ValueError(
             f"step_size must be positive, on the scale of images in [0, 1], got {step_size!r}."
         )
 
 
-def _input_gradient(network: nn.Module, x_adv: Tensor, y: Tensor) -> Tensor:
-    """Return the gradient of the summed cross-entropy at ``x_adv``, and none of the weights."""
+def _input_gradient(network: nn.Module, x_adv: Tensor, objective: Objective) -> Tensor:
+    """Return the gradient of the summed loss at ``x_adv``, and none of the weights."""
     x_adv = x_adv.detach().requires_grad_()
-    loss = F.cross_entropy(network(x_adv), y, reduction="sum")
+    loss = objective(network(x_adv).to(x_adv.dtype)).sum()
     # A subnetwork whose sampled edges all start at nodes without inputs does not see x: its
     # gradient is 0, not an error.
     (gradient,) = torch.autograd.grad(loss, x_adv, materialize_grads=True)
     return gradient
+
+
+def _damage(
+    network: nn.Module, x_adv: Tensor, y: Tensor, objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """Return whether every image is misclassified, and its loss, both ``(N,)``."""
+    logits = logits_at(x_adv, network)
+    return logits.argmax(1) != y, objective(logits)
 
 
 @contextlib.contextmanager

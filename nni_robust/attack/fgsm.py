@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.attack.base import Attack, ascend
+from nni_robust.attack.loss import Loss, check_loss, objective_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,8 @@ class FGSM(Attack):
     ----------
     threat_model
         What the adversary may do; its ``epsilon`` is the length of the step.
+    loss
+        What is climbed, a key of ``LOSSES``; not ``kl``, whose gradient at the image is 0.
 
     Notes
     -----
@@ -33,13 +36,18 @@ class FGSM(Attack):
     119.5
     """
 
+    loss: Loss = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss, random_start=False)
+
     def _perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
     ) -> Tensor:
         return ascend(
             network,
             x,
-            y,
+            objective=objective_at(x, y, network=network, loss=self.loss),
             start=x,
             threat_model=self.threat_model,
             steps=1,

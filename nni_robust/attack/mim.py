@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.attack.base import Attack, ascend, check_ascent
+from nni_robust.attack.loss import Loss, check_loss, objective_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class MIM(Attack):
         Length of a step in the norm of the threat model. It does not follow ``epsilon``.
     decay
         Factor of the accumulated gradient at every step, at least 0.
+    loss
+        What is climbed, a key of ``LOSSES``; not ``kl``, whose gradient at the image is 0.
 
     Notes
     -----
@@ -35,9 +38,11 @@ class MIM(Attack):
     steps: int = 20
     step_size: float = 2 / 255
     decay: float = 1.0
+    loss: Loss = "cross_entropy"
 
     def __post_init__(self) -> None:
         check_ascent(self.steps, self.step_size)
+        check_loss(self.loss, random_start=False)
         if not 0 <= self.decay < math.inf:
             raise ValueError(f"decay must be at least 0, got {self.decay!r}.")
 
@@ -47,7 +52,7 @@ class MIM(Attack):
         return ascend(
             network,
             x,
-            y,
+            objective=objective_at(x, y, network=network, loss=self.loss),
             start=x,
             threat_model=self.threat_model,
             steps=self.steps,

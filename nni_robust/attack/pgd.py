@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nni_robust.attack.base import Attack, ascend, check_ascent
+from nni_robust.attack.base import Attack, ascend, check_ascent, check_count, worst_of
+from nni_robust.attack.loss import Loss, check_loss, objective_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,9 @@ class PGD(Attack):
     restarts
         Number of random starts. Of several, the worst image is kept: one that is misclassified
         before one that is not, then the one of larger loss.
+    loss
+        What is climbed, a key of ``LOSSES``: ``cross_entropy``, ``dlr``, ``cw``, or, from a random
+        start, ``kl``.
 
     Notes
     -----
@@ -45,13 +48,12 @@ class PGD(Attack):
     step_size: float = 2 / 255
     random_start: bool = True
     restarts: int = 1
+    loss: Loss = "cross_entropy"
 
     def __post_init__(self) -> None:
         check_ascent(self.steps, self.step_size)
-        if not (isinstance(self.restarts, int) and self.restarts >= 1):
-            raise ValueError(
-                f"restarts must be a whole number of at least 1, got {self.restarts!r}."
-            )
+        check_count("restarts", self.restarts)
+        check_loss(self.loss, random_start=self.random_start)
         if self.restarts > 1 and not self.random_start:
             raise ValueError(
                 f"restarts must be 1 without a random start, got {self.restarts!r}: all would be "
@@ -61,35 +63,17 @@ class PGD(Attack):
     def _perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
     ) -> Tensor:
-        worst = self._from_one_start(network, x, y, generator)
-        if self.restarts == 1:
-            return worst
-        worst_fooled, worst_loss = _damage(network, worst, y)
-        for _ in range(self.restarts - 1):
-            x_adv = self._from_one_start(network, x, y, generator)
-            fooled, loss = _damage(network, x_adv, y)
-            worse = (fooled & ~worst_fooled) | ((fooled == worst_fooled) & (loss > worst_loss))
-            worst = torch.where(worse.view(-1, 1, 1, 1), x_adv, worst)
-            worst_fooled = fooled | worst_fooled
-            worst_loss = torch.where(worse, loss, worst_loss)
-        return worst
+        objective = objective_at(x, y, network=network, loss=self.loss)
 
-    def _from_one_start(
-        self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
-    ) -> Tensor:
-        return ascend(
-            network,
-            x,
-            y,
-            start=self.threat_model.random_start(x, generator) if self.random_start else x,
-            threat_model=self.threat_model,
-            steps=self.steps,
-            step_size=self.step_size,
-        )
+        def climb() -> Tensor:
+            return ascend(
+                network,
+                x,
+                objective=objective,
+                start=self.threat_model.random_start(x, generator) if self.random_start else x,
+                threat_model=self.threat_model,
+                steps=self.steps,
+                step_size=self.step_size,
+            )
 
-
-@torch.no_grad()
-def _damage(network: nn.Module, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return whether every image is misclassified, and its loss, both ``(N,)``."""
-    logits = network(x_adv)
-    return logits.argmax(1) != y, F.cross_entropy(logits, y, reduction="none")
+        return worst_of(self.restarts, climb, network=network, y=y, objective=objective)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.attack import FGSM, PGD, ThreatModel
+from nni_robust.attack import FGSM, PGD, DeepFool, ThreatModel
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def batch():
     return x, torch.randint(4, (8,), generator=generator)
 
 
-def by_foolbox(attack, network, batch, epsilon):
+def by_foolbox(attack, network, batch, **budget):
     x, y = batch
     model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
-    return attack.run(model, x, foolbox.criteria.Misclassification(y), epsilon=epsilon)
+    return attack.run(model, x, foolbox.criteria.Misclassification(y), **budget)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def by_foolbox(attack, network, batch, epsilon):
 )
 def test_fgsm_is_that_of_foolbox(network, batch, norm, epsilon, reference):
     attack = FGSM(threat_model=ThreatModel(norm=norm, epsilon=epsilon))
-    expected = by_foolbox(reference, network, batch, epsilon)
+    expected = by_foolbox(reference, network, batch, epsilon=epsilon)
     assert_close(attack(network, *batch), expected, atol=1e-6, rtol=0)
 
 
@@ -70,6 +70,27 @@ def test_pgd_is_that_of_foolbox(network, batch, norm, epsilon, step_size, refere
         random_start=False,
     )
     expected = by_foolbox(
-        reference(abs_stepsize=step_size, steps=10, random_start=False), network, batch, epsilon
+        reference(abs_stepsize=step_size, steps=10, random_start=False),
+        network,
+        batch,
+        epsilon=epsilon,
     )
     assert_close(attack(network, *batch), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+@pytest.mark.parametrize("steps", [1, 2, 50])
+@pytest.mark.parametrize(
+    ("norm", "reference"),
+    [("linf", foolbox.attacks.LinfDeepFoolAttack), ("l2", foolbox.attacks.L2DeepFoolAttack)],
+)
+def test_deepfool_is_that_of_foolbox(network, batch, norm, reference, steps, num_classes):
+    x, y = batch
+    y[::2] = network(x).argmax(1)[::2]
+    # A ball of radius 1 in linf holds every image. In l2 it is as large as that cube.
+    epsilon = 1.0 if norm == "linf" else x[0].numel() ** 0.5
+    attack = DeepFool(
+        threat_model=ThreatModel(norm=norm, epsilon=epsilon), steps=steps, num_classes=num_classes
+    )
+    expected = by_foolbox(reference(steps=steps, candidates=num_classes), network, (x, y))
+    assert_close(attack(network, x, y), expected, atol=1e-6, rtol=0)

@@ -12,21 +12,47 @@ from torch import nn
 from torch.nn.utils import parametrizations
 from torch.testing import assert_close
 
-from nni_robust.attack import ATTACKS, FGSM, MIM, PGD, Attack, ThreatModel
+from nni_robust.attack import (
+    ATTACKS,
+    FGSM,
+    MIM,
+    PGD,
+    Attack,
+    DeepFool,
+    Noise,
+    ThreatModel,
+    Transfer,
+)
 
 EPSILON = 0.05
 LINF = ThreatModel(norm="linf", epsilon=EPSILON)
 L2 = ThreatModel(norm="l2", epsilon=EPSILON)
 
-# Every case takes steps long and many enough to reach the optimum of a linear model.
-CASES = [
+# A network that fits every image here: one class a channel, the brightest wins.
+SOURCE = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+# Every ascent takes steps long and many enough to reach the optimum of a linear model.
+ASCENTS: list[Attack] = [
     attack
     for threat_model in (LINF, L2)
     for attack in (
         FGSM(threat_model=threat_model),
+        FGSM(threat_model=threat_model, loss="cw"),
         PGD(threat_model=threat_model, steps=20, step_size=4 * EPSILON),
+        PGD(threat_model=threat_model, steps=20, step_size=4 * EPSILON, loss="cw"),
         PGD(threat_model=threat_model, steps=20, step_size=4 * EPSILON, restarts=2),
         MIM(threat_model=threat_model, steps=10, step_size=EPSILON),
+        MIM(threat_model=threat_model, steps=10, step_size=EPSILON, loss="cw"),
+    )
+]
+CASES: list[Attack] = ASCENTS + [
+    attack
+    for threat_model in (LINF, L2)
+    for attack in (
+        PGD(threat_model=threat_model, steps=5, restarts=2, loss="kl"),
+        DeepFool(threat_model=threat_model),
+        Noise(threat_model=threat_model, repeats=3),
+        Transfer(source=SOURCE, attack=PGD(threat_model=threat_model, steps=5)),
     )
 ]
 
@@ -144,7 +170,9 @@ def test_network_batch_and_random_state_are_left_as_found(attack, network, batch
     assert all(torch.equal(now, then) for now, then in zip(batch, batch_before, strict=True))
 
 
-@each_attack
+@pytest.mark.parametrize(
+    "attack", [a for a in CASES if not isinstance(a, Transfer)], ids=repr
+)  # a transfer does not run the network
 def test_the_state_is_left_as_found_when_the_network_fails(attack, network, batch):
     network.train()
     network[-1] = nn.Linear(5, 3)  # does not fit
@@ -213,7 +241,11 @@ def test_without_a_generator_the_global_random_state_decides_nothing(attack, lin
 @each_mode
 def test_without_budget_the_image_stays(attack, network, batch, training):
     none = dataclasses.replace(attack.threat_model, epsilon=0.0)
-    attack = dataclasses.replace(attack, threat_model=none)
+    if isinstance(attack, Transfer):
+        weak = dataclasses.replace(attack.attack, threat_model=none)
+        attack = dataclasses.replace(attack, attack=weak)
+    else:
+        attack = dataclasses.replace(attack, threat_model=none)
     assert torch.equal(attack(network.train(training), *batch), batch[0])
 
 
@@ -238,7 +270,7 @@ def test_a_network_blind_to_the_image_is_attacked_in_vain(attack, linear_batch):
     assert float((x_adv - x).abs().max()) <= EPSILON * (1 + 1e-5)
 
 
-@pytest.mark.parametrize("attack", [a for a in CASES if a.threat_model == LINF], ids=repr)
+@pytest.mark.parametrize("attack", [a for a in ASCENTS if a.threat_model == LINF], ids=repr)
 def test_linf_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linear_batch):
     x, y = linear_batch
     direction = linear[1].weight[1].sign().view(3, 2, 2)  # towards class 1
@@ -247,7 +279,7 @@ def test_linf_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linea
     assert_close(attack(linear, x, y), best.detach())
 
 
-@pytest.mark.parametrize("attack", [a for a in CASES if a.threat_model == L2], ids=repr)
+@pytest.mark.parametrize("attack", [a for a in ASCENTS if a.threat_model == L2], ids=repr)
 def test_l2_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linear_batch):
     x, y = linear_batch
     x = 0.3 + 0.4 * x  # the ball does not touch the borders of the image range
@@ -257,7 +289,7 @@ def test_l2_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linear_
     assert_close(attack(linear, x, y), x + EPSILON * away * direction)
 
 
-@each_attack
+@pytest.mark.parametrize("attack", ASCENTS, ids=repr)
 @pytest.mark.parametrize("scale", [1e-25, 3.0])
 def test_the_size_of_the_gradient_does_not_matter(attack, linear, linear_batch, scale):
     # The loss of a linear model depends on the scale of its weights, its worst image does not.
