@@ -1,18 +1,45 @@
-"""Candidate operations: modules built from ``(channels, stride)`` that keep the channel count."""
+"""Candidate operations: modules built from ``(channels, stride)`` that keep the channel count.
+
+They come in two forms. The one that is searched, by default, has batch norms without weights, and
+one after each pool; with ``affine=True``, the one that is trained has batch norms with weights, and
+none after a pool.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from typing import Protocol
 
 from torch import nn
 
-from nni_robust.op.conv import SepConv
+from nni_robust.op.conv import DilConv, ReLUConvBN, SepConv
+from nni_robust.op.pool import avg_pool_3x3, max_pool_3x3
 from nni_robust.op.resample import FactorizedReduce, Zero, skip_connect
 
-__all__ = ["OPS", "FactorizedReduce", "SepConv", "Zero", "skip_connect"]
+__all__ = [
+    "OPS",
+    "DilConv",
+    "FactorizedReduce",
+    "ReLUConvBN",
+    "SepConv",
+    "Zero",
+    "avg_pool_3x3",
+    "max_pool_3x3",
+    "skip_connect",
+]
 
-OPS: dict[str, Callable[[int, int], nn.Module]] = {
+
+class _Operation(Protocol):
+    def __call__(self, channels: int, stride: int = 1, affine: bool = False) -> nn.Module: ...
+
+
+OPS: dict[str, _Operation] = {
     "none": Zero,
+    "max_pool_3x3": max_pool_3x3,
+    "avg_pool_3x3": avg_pool_3x3,
     "skip_connect": skip_connect,
     "sep_conv_3x3": SepConv,
+    "sep_conv_5x5": partial(SepConv, kernel_size=5),
+    "dil_conv_3x3": DilConv,
+    "dil_conv_5x5": partial(DilConv, kernel_size=5),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections import OrderedDict
+
+from torch import nn
 
 
 class ReLUConvBN(nn.Sequential):
@@ -12,21 +14,23 @@ class ReLUConvBN(nn.Sequential):
     ----------
     in_channels, out_channels
         Channels before and after; spatial size is kept.
+    affine
+        Whether the batch norm has weights.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, affine: bool = False) -> None:
         super().__init__(
             nn.ReLU(),
             nn.Conv2d(in_channels, out_channels, 1, bias=False),
-            nn.BatchNorm2d(out_channels, affine=False),
+            nn.BatchNorm2d(out_channels, affine=affine),
         )
 
 
-class SepConv(nn.Module):
+class SepConv(nn.Sequential):
     """Apply a depthwise-separable convolution twice.
 
-    Each half is ReLU, depthwise 3x3, pointwise 1x1, batch norm without weights; the stride is
-    that of the first half. Holds ``18 * channels + 2 * channels**2`` parameters.
+    Each half is ReLU, depthwise k x k, pointwise 1x1, batch norm; the stride is that of the first
+    half. Without the batch norms, holds ``2 * (k**2 * channels + channels**2)`` parameters.
 
     Parameters
     ----------
@@ -34,22 +38,56 @@ class SepConv(nn.Module):
         Channels of input and output.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
+    affine
+        Whether the batch norms have weights.
+    kernel_size
+        Side of the depthwise kernels, k; odd.
     """
 
-    def __init__(self, channels: int, stride: int = 1) -> None:
-        super().__init__()
-        self.first = _half(channels, stride)
-        self.second = _half(channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, H / stride, W / stride)."""
-        return self.second(self.first(x))  # type: ignore[no-any-return]  # nn.Module is untyped
+    def __init__(
+        self, channels: int, stride: int = 1, affine: bool = False, *, kernel_size: int = 3
+    ) -> None:
+        first = _separable(channels, stride, affine, kernel_size=kernel_size)
+        second = _separable(channels, 1, affine, kernel_size=kernel_size)
+        super().__init__(OrderedDict(first=first, second=second))
 
 
-def _half(channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.BatchNorm2d(channels, affine=False),
+class DilConv(nn.Sequential):
+    """Apply a depthwise-separable convolution of dilation 2 once.
+
+    That is ReLU, depthwise k x k, pointwise 1x1, batch norm. Without the batch norm, holds
+    ``k**2 * channels + channels**2`` parameters.
+
+    Parameters
+    ----------
+    channels
+        Channels of input and output.
+    stride
+        1 keeps the spatial size, 2 halves it (rounded up).
+    affine
+        Whether the batch norm has weights.
+    kernel_size
+        Side of the depthwise kernels, k; odd. They span 2k - 1 positions.
+    """
+
+    def __init__(
+        self, channels: int, stride: int = 1, affine: bool = False, *, kernel_size: int = 3
+    ) -> None:
+        super().__init__(*_separable(channels, stride, affine, kernel_size=kernel_size, dilation=2))
+
+
+def _separable(
+    channels: int, stride: int, affine: bool, *, kernel_size: int, dilation: int = 1
+) -> nn.Sequential:
+    depthwise = nn.Conv2d(
+        channels,
+        channels,
+        kernel_size,
+        stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=channels,
+        bias=False,
     )
+    pointwise = nn.Conv2d(channels, channels, 1, bias=False)
+    return nn.Sequential(nn.ReLU(), depthwise, pointwise, nn.BatchNorm2d(channels, affine=affine))

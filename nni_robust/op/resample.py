@@ -19,9 +19,11 @@ class FactorizedReduce(nn.Module):
         Channels of the input.
     out_channels
         Channels of the output; even.
+    affine
+        Whether the batch norm has weights.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, affine: bool = False) -> None:
         super().__init__()
         if out_channels % 2:
             raise ValueError(
@@ -30,7 +32,7 @@ class FactorizedReduce(nn.Module):
             )
         self.even = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels, affine=False)
+        self.norm = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
@@ -50,9 +52,11 @@ class Zero(nn.Module):
         Channels of the input; unused, since zeros need no weight.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
+    affine
+        Unused as well.
     """
 
-    def __init__(self, channels: int, stride: int = 1) -> None:
+    def __init__(self, channels: int, stride: int = 1, affine: bool = False) -> None:
         super().__init__()
         self.stride = stride
 
@@ -61,7 +65,7 @@ class Zero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride] * 0.0
 
 
-def skip_connect(channels: int, stride: int = 1) -> nn.Module:
+def skip_connect(channels: int, stride: int = 1, affine: bool = False) -> nn.Module:
     """Build the identity, which at stride 2 is a :class:`FactorizedReduce`.
 
     Parameters
@@ -70,5 +74,7 @@ def skip_connect(channels: int, stride: int = 1) -> nn.Module:
         Channels of input and output.
     stride
         1 or 2.
+    affine
+        Whether the batch norm has weights.
     """
-    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels)
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)

@@ -4,31 +4,127 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.op import OPS, FactorizedReduce
+from nni_robust.op import OPS, FactorizedReduce, ReLUConvBN
 
-SIZES = {"none": (0, 0), "skip_connect": (0, 16), "sep_conv_3x3": (104, 104)}  # stride 1, 2
+# At c = 4 and strides 1, 2: 2 (k^2 c + c^2) of a separable convolution, k^2 c + c^2 of a dilated
+# one, c^2 of a strided identity.
+SIZES = {
+    "none": (0, 0),
+    "max_pool_3x3": (0, 0),
+    "avg_pool_3x3": (0, 0),
+    "skip_connect": (0, 16),
+    "sep_conv_3x3": (104, 104),
+    "sep_conv_5x5": (232, 232),
+    "dil_conv_3x3": (52, 52),
+    "dil_conv_5x5": (116, 116),
+}
+
+# Cells of networks with 20 cells of width 36, whose parameters are published or counted elsewhere:
+# the operation and the input of the two edges of each node, normal cell and reduction cell.
+S3, S5, D3, D5 = "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"
+SKIP, MAX, AVG = "skip_connect", "max_pool_3x3", "avg_pool_3x3"
+NETWORKS = {
+    "DARTS": (
+        [(S3, 0), (S3, 1), (S3, 0), (S3, 1), (S3, 1), (SKIP, 0), (SKIP, 0), (D3, 2)],
+        [(MAX, 0), (MAX, 1), (SKIP, 2), (MAX, 1), (MAX, 0), (SKIP, 2), (SKIP, 2), (MAX, 1)],
+        3_349_342,
+    ),
+    "PC-DARTS": (
+        [(S3, 1), (SKIP, 0), (S3, 0), (D3, 1), (S5, 0), (S3, 1), (AVG, 0), (D3, 1)],
+        [(S5, 1), (MAX, 0), (S5, 1), (S5, 2), (S3, 0), (S3, 3), (S3, 1), (S3, 2)],
+        3_634_678,
+    ),
+    "RACL": (
+        [(S3, 0), (S3, 1), (S5, 0), (SKIP, 1), (S3, 0), (SKIP, 3), (S3, 3), (SKIP, 4)],
+        [(S3, 0), (S5, 1), (AVG, 0), (D3, 1), (S3, 0), (S5, 1), (S3, 2), (D3, 3)],
+        3_571_174,
+    ),
+}
 
 
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", OPS)
-def test_an_operation_keeps_channels_and_divides_the_size(name, stride, size):
-    y = OPS[name](4, stride)(torch.rand(2, 4, *size))
+def test_an_operation_keeps_channels_and_divides_the_size(name, stride, size, affine):
+    y = OPS[name](4, stride, affine)(torch.rand(2, 4, *size))
     assert y.shape == (2, 4, -(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_the_operations_are_those_of_the_paper():
+    assert tuple(OPS) == tuple(SIZES)  # in its order: zero, poolings, identity, convolutions
 
 
 @pytest.mark.parametrize("name", OPS)
 def test_an_operation_has_the_parameters_of_the_paper(name):
-    # 18c + 2c^2 of a separable convolution, c^2 of a strided identity, at c = 4.
-    counts = tuple(sum(p.numel() for p in OPS[name](4, s).parameters()) for s in (1, 2))
-    assert counts == SIZES[name]
+    assert tuple(count(OPS[name](4, s)) for s in (1, 2)) == SIZES[name]
 
 
-def test_no_batch_norm_has_weights():
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_the_trained_forms_has_its_published_size(name):
+    normal, reduce, expected = NETWORKS[name]
+    total = 3 * 108 * 9 + 2 * 108  # stem: a 3x3 convolution to three times the width, batch norm
+    width, older, newer, halved = 36, 108, 108, False
+    for cell in range(20):
+        halving = cell in (6, 13)
+        width *= 2 if halving else 1
+        previous = FactorizedReduce if halved else ReLUConvBN
+        total += count(previous(older, width, affine=True))
+        total += count(ReLUConvBN(newer, width, affine=True))
+        for operation, source in reduce if halving else normal:
+            total += count(OPS[operation](width, 2 if halving and source < 2 else 1, affine=True))
+        older, newer, halved = newer, 4 * width, halving
+    assert total + newer * 10 + 10 == expected  # and a classifier of ten classes
+
+
+def test_no_batch_norm_of_the_searched_form_has_weights():
     for operation in OPS.values():
         assert all(p.dim() > 1 for p in operation(4, 2).parameters())
+
+
+@pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
+def test_a_pooling_is_normalised_where_it_is_searched_alone(name):
+    x = 5 * torch.rand(8, 4, 6, 6)
+    searched, trained = OPS[name](4, 1)(x), OPS[name](4, 1, affine=True)(x)
+    assert_close(searched.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    assert_close(searched.std((0, 2, 3), correction=0), torch.ones(4), atol=1e-4, rtol=0)
+    assert (trained.mean((0, 2, 3)) > 1).all()
+
+
+def test_average_pooling_leaves_the_border_out():
+    ones = torch.ones(1, 2, 5, 5)
+    assert_close(OPS["avg_pool_3x3"](2, 1, affine=True)(ones), ones)
+
+
+@pytest.mark.parametrize(("name", "reach"), [(S3, 2), (S5, 4), (D3, 2), (D5, 4)])
+def test_a_convolution_sees_as_far_as_its_kernels_reach(name, reach):
+    operation = OPS[name](2, 1).eval()
+    for weight in operation.parameters():
+        nn.init.ones_(weight)  # so that no ReLU cuts anything off
+    x = torch.ones(1, 2, 15, 15)
+    moved = x.clone()
+    moved[..., 7, 7] += 1
+    with torch.no_grad():
+        changed = (operation(moved) != operation(x)).any(1)[0].any(0).nonzero()
+    assert (changed.min().item(), changed.max().item()) == (7 - reach, 7 + reach)
+
+
+def test_a_dilated_convolution_skips_every_other_pixel():
+    operation = OPS[D3](1, 1).eval()
+    nn.init.ones_(operation[1].weight)
+    nn.init.ones_(operation[2].weight)
+    x = torch.zeros(1, 1, 9, 9)
+    x[..., 4, 4] = 1
+    with torch.no_grad():
+        seen = (operation(x) > 0)[0, 0].nonzero().tolist()
+    assert seen == [[i, j] for i in (2, 4, 6) for j in (2, 4, 6)]
 
 
 def test_factorized_reduce_reads_even_and_odd_positions():

@@ -1,0 +1,44 @@
+"""Pooling operations."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def max_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Module:
+    """Build a 3x3 max pool, followed by a batch norm if that has no weights.
+
+    Parameters
+    ----------
+    channels
+        Channels of input and output.
+    stride
+        1 keeps the spatial size, 2 halves it (rounded up).
+    affine
+        False for the form that is searched: a batch norm without weights brings the output to
+        the scale of the other operations. True for the form that is trained: no batch norm.
+    """
+    return _pool(nn.MaxPool2d(3, stride, padding=1), channels, affine)
+
+
+def avg_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Module:
+    """Build a 3x3 average pool, followed by a batch norm if that has no weights.
+
+    Parameters
+    ----------
+    channels
+        Channels of input and output.
+    stride
+        1 keeps the spatial size, 2 halves it (rounded up).
+    affine
+        As in `max_pool_3x3`.
+
+    Notes
+    -----
+    At the border the average is over the pixels that are there.
+    """
+    return _pool(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), channels, affine)
+
+
+def _pool(pool: nn.Module, channels: int, affine: bool) -> nn.Module:
+    return pool if affine else nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))
