@@ -42,6 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("directory", type=Path, help="folder of the search's results")
     evaluate.set_defaults(command=_evaluate)
 
+    search = commands.add_parser("search", help="do a whole one-shot search, or be a trial of it")
+    search.add_argument("file", type=Path, help="its sections: data, space, strategy, evaluator")
+    search.add_argument("--directory", help="folder of the results")
+    search.set_defaults(command=_search)
+
+    draw = commands.add_parser("draw", help="draw the cells of a network")
+    draw.add_argument("network", help="a published network, such as `racl`, or a folder of results")
+    draw.add_argument("--output", type=Path, help="files to write, without .svg and .png")
+    draw.set_defaults(command=_draw)
+
     trial = commands.add_parser("trial", help="run one trial; NNI's manager calls this")
     trial.add_argument("--directory", help="as in the experiment's file, where it is set there")
     trial.set_defaults(command=_trial)
@@ -77,6 +87,23 @@ def _evaluate(options: argparse.Namespace) -> int:
     from nni_robust.experiment.evaluate import evaluate
 
     return evaluate(options.directory)
+
+
+def _search(options: argparse.Namespace) -> int:
+    from nni_robust.experiment.trial import in_trial, run_search
+
+    metrics = run_search(options.file, options.directory)
+    if not in_trial():
+        print("\n".join(f"{name:<14}{value:>10.4f}" for name, value in metrics.items()))
+    return 0
+
+
+def _draw(options: argparse.Namespace) -> int:
+    from nni_robust.experiment.drawing import draw
+
+    for path in draw(options.network, options.output):
+        print(path)
+    return 0
 
 
 def _trial(options: argparse.Namespace) -> int:

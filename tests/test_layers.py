@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "nni_robust"
 
 # Folder: what it may import of this package, and whether it may import nni.
 EVERYTHING = {
-    *{"functional", "attack", "op", "data", "record", "space", "oneshot", "evaluator"},
-    *{"strategy", "experiment"},
+    *{"functional", "model", "attack", "op", "data", "record", "space", "oneshot", "evaluator"},
+    *{"strategy", "report", "experiment"},
 }
 MAY_IMPORT: dict[str, tuple[set[str], bool]] = {
     "functional": (set(), False),
+    "model": (set(), False),
     "data": (set(), False),
     "record": (set(), False),
     "attack": ({"functional"}, False),
@@ -28,6 +29,7 @@ MAY_IMPORT: dict[str, tuple[set[str], bool]] = {
     "oneshot": ({"space", "op", "functional"}, True),
     "evaluator": ({"attack", "functional"}, True),
     "strategy": ({"oneshot", "space"}, True),
+    "report": ({"record"}, False),
     "experiment": (EVERYTHING, True),
     "__main__": (EVERYTHING, True),
     "__init__": (set(), False),

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nni.nas.strategy  # noqa: F401  # before NNI's one-shot strategies
+import yaml
 from nni.nas.evaluator import Evaluator
 from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
 from nni.nas.strategy import Strategy
 
 from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import EVALUATORS
+from nni_robust.experiment.search import OneShotSearch, derive
 from nni_robust.experiment.settings import build, build_threat_model
 from nni_robust.experiment.stages import StagedEvaluator
 from nni_robust.space import SPACES
 from nni_robust.strategy import STRATEGIES
 
-SECTIONS = ("data", "space", "strategy", "evaluator", "directory")
+SECTIONS = ("data", "space", "strategy", "evaluator")
+OPTIONS = ("directory", "seed")
+"""What may stand beside the sections."""
+
 _THREAT_MODEL = "threat_model"
+
+SEARCHES: dict[str, Any] = {"staged": StagedEvaluator, "one_shot_search": OneShotSearch}
+"""Evaluators that hold a search: its stages as trials, or the whole of it as one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,8 @@ def build_search(sections: Mapping[str, Any], *, directory: str | Path) -> Searc
     Parameters
     ----------
     sections
-        ``data``, ``space``, ``strategy``, ``evaluator``, each with a ``name``.
+        ``data``, ``space``, ``strategy``, ``evaluator``, each with a ``name``; and ``seed``, that
+        of every section that has none of its own.
     directory
         Folder of the results.
 
@@ -57,23 +69,116 @@ def build_search(sections: Mapping[str, Any], *, directory: str | Path) -> Searc
         In one line, with the path of the key: ``evaluator.train_attack.steps must be ...``.
     """
     check_sections(sections)
-    data = build(sections["data"], DATASETS, "data")
+    seed = {key: _seed(sections[key]) for key in ("seed",) if key in sections}
+    data = build(sections["data"], DATASETS, "data", **seed)
     space = build_space(sections["space"], data)
-    strategy = build(sections["strategy"], STRATEGIES, "strategy")
-    evaluator = build_evaluator(sections["evaluator"], data, directory)
+    strategy = build(sections["strategy"], STRATEGIES, "strategy", **seed)
+    evaluator = build_evaluator(sections["evaluator"], data, directory, **seed)
     return Search(data, space, strategy, evaluator)
+
+
+def apply_parameters(sections: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the parameters that an NNI tuner has chosen into the sections of a search file.
+
+    Parameters
+    ----------
+    sections
+        Of the file; left as they are.
+    parameters
+        ``strategy.confidence`` replaces the key ``confidence`` of ``strategy``, ``seed`` the seed.
+        Where a choice of NNI's holds several parameters (a mapping with ``_name``), each counts.
+
+    Raises
+    ------
+    ValueError
+        If a parameter names no section.
+    """
+    changed = copy.deepcopy(dict(sections))
+    for key, value in parameters.items():
+        if isinstance(value, Mapping) and "_name" in value:
+            inner = {name: item for name, item in value.items() if name != "_name"}
+            changed = apply_parameters(changed, inner)
+            continue
+        *path, last = str(key).split(".")
+        place: Any = changed
+        for name in path:
+            place = place.get(name) if isinstance(place, Mapping) else None
+        if not isinstance(place, dict) or (not path and last not in OPTIONS):
+            raise ValueError(
+                f"searchSpace.{key} must be `seed` or name a key of a section, such as "
+                f"`strategy.confidence`; sections are {list(SECTIONS)}."
+            )
+        place[last] = value
+    return changed
+
+
+def read_sections(file: Path) -> dict[str, Any]:
+    """Read the sections of a search file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or it is no mapping in YAML.
+    """
+    if not file.is_file():
+        raise ValueError(f"{str(file)!r} must be a search file, but there is no such file.")
+    try:
+        content = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"must be YAML, but: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"must be a mapping with the sections {SECTIONS}, got {content!r}.")
+    return content
+
+
+def check_one_shot(search: Search) -> None:
+    """Refuse a search of which one trial cannot do the whole: one-shot, and what comes of it."""
+    if not isinstance(search.evaluator, OneShotSearch):
+        raise ValueError(
+            f"evaluator.name must be 'one_shot_search' in a search that is one trial, got a "
+            f"{type(search.evaluator).__name__}."
+        )
+    if not isinstance(search.strategy, OneShotStrategy):
+        raise ValueError(
+            f"strategy.name must be a one-shot strategy, such as 'racl', got a "
+            f"{type(search.strategy).__name__}. Others run under the strategy host."
+        )
+    choices = search.space.simplify()
+    if not choices:
+        raise ValueError(
+            f"space must have choices to search, but {type(search.space).__name__} has none."
+        )
+    sample = {label: leaf.default() for label, leaf in choices.items()}
+    derive(search.space, sample, search.evaluator.derived)
+
+
+def check_multi_trial(search: Search) -> None:
+    """Refuse a search that the strategy host cannot divide into trials."""
+    if isinstance(search.strategy, OneShotStrategy):
+        raise ValueError(
+            f"strategy.name must be a strategy of several trials, such as 'robnet', got "
+            f"{type(search.strategy).__name__}, whose whole search is one trial: run it by the "
+            "trial command `python3 -m nni_robust search FILE`."
+        )
 
 
 def check_sections(sections: Mapping[str, Any]) -> None:
     """Refuse sections that are unknown or missing."""
     for key in sections:
-        if key not in SECTIONS:
-            close = difflib.get_close_matches(str(key), SECTIONS, n=1)
+        if key not in SECTIONS + OPTIONS:
+            known = [*SECTIONS, *OPTIONS]
+            close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{key} is not a section; sections are {list(SECTIONS)}.{hint}")
-    for key in SECTIONS[:-1]:
+            raise ValueError(f"{key} is not a section; sections are {known}.{hint}")
+    for key in SECTIONS:
         if key not in sections:
-            raise ValueError(f"{key} is missing: a search needs the sections {SECTIONS[:-1]}.")
+            raise ValueError(f"{key} is missing: a search needs the sections {SECTIONS}.")
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, got {value!r}.")
+    return value
 
 
 def build_space(section: Any, data: RobustDataModule) -> ModelSpace:
@@ -88,12 +193,13 @@ def build_space(section: Any, data: RobustDataModule) -> ModelSpace:
     return build(section, SPACES, "space", **shape)
 
 
-def build_evaluator(section: Any, data: RobustDataModule, directory: str | Path) -> Evaluator:
+def build_evaluator(
+    section: Any, data: RobustDataModule, directory: str | Path, **seed: int
+) -> Evaluator:
     """Build an evaluator; its ``threat_model`` is that of every attack without its own."""
-    given: dict[str, Any] = {"data": data, "directory": str(directory)}
+    given: dict[str, Any] = {"data": data, "directory": str(directory), **seed}
     if isinstance(section, Mapping) and _THREAT_MODEL in section:
         path = f"evaluator.{_THREAT_MODEL}"
         given[_THREAT_MODEL] = build_threat_model(section[_THREAT_MODEL], path)
         section = {key: value for key, value in section.items() if key != _THREAT_MODEL}
-    table = {**EVALUATORS, "staged": StagedEvaluator}
-    return build(section, table, "evaluator", **given)
+    return build(section, {**EVALUATORS, **SEARCHES}, "evaluator", **given)

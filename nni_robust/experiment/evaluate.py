@@ -1,23 +1,18 @@
-"""Rebuild chosen networks from their files, and measure them again."""
+"""Measure chosen networks again."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from nni.nas.nn.pytorch import ModelSpace
-from nni.nas.space import model_context
-from torch import nn
 from tqdm import tqdm
 
 from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.experiment.files import FORMAT, SearchFiles, load_weights
+from nni_robust.experiment.chosen import chosen_folders, load_chosen, read_chosen
+from nni_robust.experiment.config import SEARCHES
 from nni_robust.experiment.settings import build
-from nni_robust.experiment.stages import StagedEvaluator
-from nni_robust.space import SPACES
 
 _TOLERANCE = 1e-9  # the same images under the same attacks: any difference is one of arithmetic
 
@@ -40,13 +35,7 @@ def evaluate(directory: Path) -> int:
     ValueError
         If there is no chosen network, or a file of it is missing or damaged.
     """
-    folders = [directory] if (directory / "genotype.json").is_file() else []
-    folders = folders or SearchFiles(directory).finals()
-    if not folders:
-        raise ValueError(
-            f"{str(directory)!r} must hold a chosen network, final/KEY/genotype.json, but there is "
-            "none: the search has not ended, or this is not its folder."
-        )
+    folders = chosen_folders(directory)
     same = True
     for folder in folders:
         chosen = read_chosen(folder)
@@ -57,39 +46,11 @@ def evaluate(directory: Path) -> int:
     return 0 if same else 1
 
 
-def read_chosen(folder: Path) -> dict[str, Any]:
-    """Read ``genotype.json``."""
-    path = folder / "genotype.json"
-    try:
-        chosen: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
-    if chosen.get("format") != FORMAT:
-        raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {chosen.get('format')!r}.")
-    return chosen
-
-
-def load_chosen(folder: Path) -> nn.Module:
-    """Build the chosen network of a search with its weights, in evaluation mode.
-
-    Parameters
-    ----------
-    folder
-        ``final/KEY`` in the results.
-    """
-    chosen = read_chosen(folder)
-    with model_context(chosen["sample"]):
-        network: ModelSpace = build(chosen["settings"]["space"], SPACES, "settings.space")
-    network.load_state_dict(load_weights(folder / "weights.pt"))
-    return network.eval()  # type: ignore[no-any-return]  # NNI is untyped
-
-
 def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
     """Attack a chosen network on the test images, just as the record says it was."""
     section = dict(chosen["settings"]["evaluator"])
     data: RobustDataModule = build(section.pop("data"), DATASETS, "settings.data")
-    table = {"staged": StagedEvaluator}
-    evaluator = build({"name": "staged", **section}, table, "settings.evaluator", data=data)
+    evaluator = build(section, SEARCHES, "settings.evaluator", data=data)
     conditions = evaluator.measure
     network = load_chosen(folder).to(conditions.device)
     x, y = data.examples("test", None)

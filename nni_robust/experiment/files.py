@@ -31,7 +31,9 @@ class SearchFiles:
     -----
     ``supernet.pt``; ``supernet.ckpt``, from which an interrupted training goes on;
     ``candidates/KEY.pt``; ``records.jsonl``, a line for every evaluated network;
-    ``final/KEY/``, the chosen network as ``genotype.json``, ``weights.pt``, ``network.onnx``.
+    ``final/KEY/``, the chosen network as ``genotype.json``, ``weights.pt``, ``network.onnx``, and
+    drawn, ``cells.svg`` and ``cells.png``. A one-shot search has ``derived.json`` and
+    ``network.ckpt`` besides.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -46,6 +48,16 @@ class SearchFiles:
     def training(self) -> Path:
         """State of the supernet's training after its last epoch."""
         return self.directory / "supernet.ckpt"
+
+    @property
+    def derived(self) -> Path:
+        """Sample of the network that a one-shot search has derived."""
+        return self.directory / "derived.json"
+
+    @property
+    def retraining(self) -> Path:
+        """State of the derived network's training after its last epoch."""
+        return self.directory / "network.ckpt"
 
     @property
     def records(self) -> Path:

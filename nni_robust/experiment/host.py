@@ -68,7 +68,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
 
     def handle_initialize(self, data: Any) -> None:
         """Build the search, and on a resume take up what has ended."""
-        from nni_robust.experiment.config import build_search
+        from nni_robust.experiment.config import build_search, check_multi_trial
         from nni_robust.experiment.engine import ManagerEngine
         from nni_robust.experiment.rest import Manager
         from nni_robust.experiment.task import results_folder
@@ -91,6 +91,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
             task=self._task,
             results=self._results,
         )
+        check_multi_trial(search)
         check_trials(search.strategy, profile["params"].get("maxTrialNumber"))
         search.strategy.initialize(engine.space, engine)
         engine.register_model_event_callback("training_end", lambda event: self._save())

@@ -13,7 +13,7 @@ from nni_robust.experiment.files import SearchFiles, network_sample
 from nni_robust.experiment.measure import Metrics
 from nni_robust.experiment.settings import describe, describe_call, flatten
 from nni_robust.record import Record, read_records
-from nni_robust.space import RobNetSpace
+from nni_robust.space import RACLSpace, RobNetSpace
 from nni_robust.space.genotype import describe as describe_genotypes
 
 
@@ -28,13 +28,31 @@ class Journal:
         Objects that NNI traces; their arguments are the settings of every record.
     seed
         Seed of every record.
+    kind
+        Name of the evaluator.
+    strategy
+        Settings of the strategy, where the search is one evaluation.
     """
 
-    def __init__(self, files: SearchFiles, space: ModelSpace, evaluator: Any, seed: int) -> None:
+    def __init__(
+        self,
+        files: SearchFiles,
+        space: ModelSpace,
+        evaluator: Any,
+        seed: int,
+        *,
+        kind: str,
+        strategy: Mapping[str, Any] | None = None,
+    ) -> None:
         self._files = files
         self._space = space
         self._seed = seed
-        self._settings = {"space": describe(space), "evaluator": describe_call(evaluator)}
+        self._settings = {
+            "space": describe(space),
+            "evaluator": {"name": kind, **describe_call(evaluator)},
+        }
+        if strategy is not None:
+            self._settings["strategy"] = dict(strategy)
         self._started = time.monotonic()
         files.claim(flatten(self._settings))
 
@@ -66,6 +84,7 @@ class Journal:
         *,
         cells: Mapping[str, Any] | None = None,
         error: str | None = None,
+        space: ModelSpace | None = None,
     ) -> Record:
         """Append the record of an evaluation.
 
@@ -79,13 +98,18 @@ class Journal:
             Lists with one value a cell.
         error
             Why it failed, or None.
+        space
+            The space of the network, where it is not that of the search.
         """
+        settings = self._settings
+        if space is not None:
+            settings = {**settings, "space": describe(space)}
         record = Record(
             sample=network_sample(sample),
             genotype=self._genotypes(sample),
             stage=stage,
             metrics=metrics,
-            settings=self._settings,
+            settings=settings,
             seed=self._seed,
             error=error,
             details={"seconds": round(time.monotonic() - self._started, 1), **(cells or {})},
@@ -97,7 +121,10 @@ class Journal:
         """Parameters of a network in millions and, for a RobNet, the measures of its cells."""
         size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
         genotypes = self._genotypes(sample)
-        return size if genotypes is None else {**size, **describe_genotypes(genotypes)}
+        if genotypes is None or not isinstance(self._space, RobNetSpace):
+            return size
+        return {**size, **describe_genotypes(genotypes)}
 
     def _genotypes(self, sample: Mapping[str, Any]) -> list[str] | None:
-        return self._space.genotypes(sample) if isinstance(self._space, RobNetSpace) else None
+        known = isinstance(self._space, (RobNetSpace, RACLSpace))
+        return self._space.genotypes(sample) if known and sample else None

@@ -55,13 +55,13 @@ class Measure:
     data: RobustDataModule
     train_attack: Attack
     test_attacks: Sequence[Attack]
-    batch_norm_batches: int
-    screen_examples: int | None
-    last_cells: int
-    fsp_normalize: Normalize
-    fsp_input: CellInput
-    batch_size: int
-    seed: int
+    batch_norm_batches: int = 50
+    screen_examples: int | None = None
+    last_cells: int = 10
+    fsp_normalize: Normalize = "unit"
+    fsp_input: CellInput = "prev"
+    batch_size: int = 256
+    seed: int = 0
     device: torch.device
 
     def inherit(self, supernet: ModelSpace, sample: Mapping[str, Any]) -> nn.Module:

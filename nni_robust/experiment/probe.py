@@ -7,10 +7,22 @@ from typing import Any
 import nni
 import pytorch_lightning as pl
 from nni.nas.nn.pytorch import ModelSpace
+from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from numpy.random import RandomState
 
 from nni_robust.experiment.measure import Measure, Metrics
+from nni_robust.oneshot.admm import ADMMModule
 from nni_robust.space import sampler_of
+
+SHORT_NAMES = {
+    "constraint": "c",
+    "bound_mu": "mu",
+    "bound_variance": "var",
+    "dual": "dual",
+    "entropy": "H",
+    "sureness": "sure",
+}
+"""What a RACL search logs, and its names on NNI's page."""
 
 
 def mean_metrics(measured: list[Metrics]) -> Metrics:
@@ -84,6 +96,43 @@ class RobustnessPerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is unt
         metrics = {**self.measure.quick(pl_module.model), "loss": _loss(trainer)}
         pl_module.log_dict({f"validation/{name}": value for name, value in metrics.items()})
         report_intermediate(metrics)
+
+
+class SupernetPerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Measure a supernet after every epoch, and report how its search stands.
+
+    Parameters
+    ----------
+    measure
+        How.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure after an epoch."""
+        metrics = self.look(pl_module)
+        pl_module.log_dict({f"supernet/{name}": metrics[name] for name in ("default", "clean")})
+        report_intermediate({**metrics, "loss": _loss(trainer)})
+
+    def look(self, search: BaseOneShotLightningModule) -> Metrics:
+        """Give the accuracies of the supernet, and for RACL the state of its constraint.
+
+        Returns
+        -------
+        dict
+            Words are short, since NNI's page cuts off long ones: ``c``, the constraint; ``mu``
+            and ``var`` of the bound; ``dual``; ``H``, the entropy of the operations; ``sure``, the
+            probability that the first outweighs the second; and the share of every operation.
+        """
+        metrics = self.measure.quick(search.model)
+        if not isinstance(search, ADMMModule):
+            return metrics
+        report = search.report()
+        state = {short: report[name] for name, short in SHORT_NAMES.items() if name in report}
+        shares = {n.removeprefix("share/"): v for n, v in report.items() if n.startswith("share/")}
+        return {**metrics, **state, **shares}
 
 
 def _loss(trainer: pl.Trainer) -> float:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nni
-import pytorch_lightning as pl
 import torch
 from nni.mutable import LabeledMutable, Mutable
 from nni.mutable.exception import SampleValidationError
@@ -15,12 +14,11 @@ from nni.nas.evaluator import MutableEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.data import RobustDataModule
-from nni_robust.evaluator import AdversarialClassification, Recipe
+from nni_robust.evaluator import Recipe
 from nni_robust.evaluator.fsp import CellInput
 from nni_robust.evaluator.robustness import check_suite
 from nni_robust.experiment.files import (
@@ -29,7 +27,6 @@ from nni_robust.experiment.files import (
     load_weights,
     network_sample,
     save_weights,
-    tensorboard_directory,
     write_chosen,
 )
 from nni_robust.experiment.journal import Journal
@@ -41,6 +38,7 @@ from nni_robust.experiment.probe import (
     report_intermediate,
 )
 from nni_robust.experiment.resume import EpochCheckpoint, resume_arguments
+from nni_robust.experiment.training import Training, choose_device
 from nni_robust.functional.fsp import Normalize
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
 from nni_robust.space import NETWORKS, STAGE, Stage
@@ -133,10 +131,12 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         self.supernet_epochs = supernet_epochs
         self.finetune_epochs = finetune_epochs
         self.recipe = recipe
-        self.attack_mode = attack_mode
         self.probe_networks = probe_networks
         self.seed = seed
-        cuda = device == "auto" and torch.cuda.is_available()
+        chosen = choose_device(device)
+        self.training = Training(
+            directory=self.files.directory, attack_mode=attack_mode, seed=seed, device=chosen
+        )
         self.measure = Measure(
             data=data,
             train_attack=train_attack,
@@ -148,7 +148,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             fsp_input=fsp_input,
             batch_size=batch_size,
             seed=seed,
-            device=torch.device("cuda" if cuda else "cpu"),
+            device=chosen,
         )
         self._stage = Stage()
 
@@ -180,7 +180,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             space = _fresh_space(model)  # with the weights of the seed
-            journal = Journal(self.files, space, self, self.seed)
+            journal = Journal(self.files, space, self, self.seed, kind="staged")
             try:
                 # What an interrupted trial had done when it was to report is not done again.
                 metrics = journal.known(sample[STAGE], sample) or stage(space, sample, journal)
@@ -201,10 +201,12 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         mutated = strategy.initialize(
             RawFormatModelSpace(
                 space,
-                self._training(
+                self.training.evaluator(
                     self.recipe,
                     self.supernet_epochs,
+                    self.measure.train_attack,
                     [probe, EpochCheckpoint(self.files.training)],
+                    data=self.data,
                 ),
             ),
             SequentialExecutionEngine(),
@@ -240,7 +242,11 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             before = {"inherited": self.measure.full(network, "validation")["default"]}
         if self.finetune_epochs:
             callbacks = [RobustnessPerEpoch(self.measure)]
-            self._training(recipe, self.finetune_epochs, callbacks).evaluate(network)
+            attack = self.measure.train_attack
+            training = self.training.evaluator(
+                recipe, self.finetune_epochs, attack, callbacks, data=self.data
+            )
+            training.evaluate(network)
         fsp, cells = self.measure.fsp(network.to(self.measure.device))
         metrics = {
             **self.measure.full(network, "validation"),
@@ -262,29 +268,6 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         record = journal.note("final", sample, metrics)
         write_chosen(folder, record)  # last: with it the folder is complete
         return metrics
-
-    def _training(
-        self, recipe: Recipe, epochs: int, callbacks: list[pl.Callback]
-    ) -> AdversarialClassification:
-        tensorboard = tensorboard_directory()
-        return AdversarialClassification(
-            data=self.data,
-            train_attack=self.measure.train_attack,
-            recipe=recipe,
-            attack_mode=self.attack_mode,
-            seed=self.seed,
-            max_epochs=epochs,
-            callbacks=callbacks,
-            accelerator="cpu" if self.measure.device.type == "cpu" else "auto",
-            devices=1,
-            logger=TensorBoardLogger(tensorboard, name="") if tensorboard else False,
-            log_every_n_steps=1,
-            limit_val_batches=0,  # the callbacks measure, with statistics that fit the network
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=str(self.files.directory),
-        )
 
     def _load_supernet(self, space: ModelSpace) -> ModelSpace:
         supernet = as_supernet(space)

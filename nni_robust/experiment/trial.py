@@ -1,4 +1,4 @@
-"""One trial of the strategy host: read the task, do it, report once."""
+"""One trial: read what is to be done, do it, report once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import os
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import nni
 import torch
 
-from nni_robust.experiment.config import build_search
+from nni_robust.experiment.config import (
+    apply_parameters,
+    build_search,
+    check_one_shot,
+    read_sections,
+)
 from nni_robust.experiment.manager import local_session
+from nni_robust.experiment.measure import Metrics
 from nni_robust.experiment.task import read_task, results_folder
 
 _ATTEMPTS = 20
@@ -29,20 +36,64 @@ def run_trial(directory: str | None) -> None:
     directory
         Folder of the results of experiments, or None for NNI's own folder of this experiment.
     """
-    # NNI's folder of a trial is EXPERIMENT/environments/local-env/trials/TRIAL.
-    experiment = Path(os.environ["NNI_OUTPUT_DIR"]).absolute().parents[3]
-    results = results_folder(experiment, directory, nni.get_experiment_id())
-    task = read_task(results, _own_parameter_id())
-    # Trials that share cores must not share threads: those that wait would spin.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // task.concurrency))
+    results = _results(directory)
+    task = read_task(results, int(_own_record()["parameter_id"]))
+    _share_cores(task.concurrency)
     _quieten()
     search = build_search(task.settings, directory=results)
     model = search.executable().freeze(task.sample)
     model.execute()
 
 
-def _own_parameter_id() -> int:
-    """Receive the number of this trial's parameters: of those that the manager has on record.
+def run_search(file: Path, directory: str | None) -> Metrics:
+    """Do a whole one-shot search: in this process, or as a trial of an NNI experiment.
+
+    Parameters
+    ----------
+    file
+        Its sections.
+    directory
+        Folder of the results, or None for ``directory`` in the file, else ``results``. In a trial:
+        of the results of experiments, or None for NNI's own folder of this experiment.
+
+    Raises
+    ------
+    ValueError
+        In one line, with the path of the key.
+    """
+    sections = read_sections(file)
+    if in_trial():
+        record = _own_record()
+        sections = apply_parameters(sections, record["parameters"])
+        results = _results(directory) / nni.get_trial_id()
+        _share_cores(_concurrency())
+    else:
+        results = Path(directory or sections.get("directory") or "results")
+    _quieten()
+    search = build_search(sections, directory=results)
+    check_one_shot(search)
+    metrics: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
+    return metrics
+
+
+def in_trial() -> bool:
+    """Whether NNI's manager has started this process as a trial."""
+    return bool(os.environ.get("NNI_TRIAL_JOB_ID")) and bool(os.environ.get("NNI_OUTPUT_DIR"))
+
+
+def _results(directory: str | None) -> Path:
+    # NNI's folder of a trial is EXPERIMENT/environments/local-env/trials/TRIAL.
+    experiment = Path(os.environ["NNI_OUTPUT_DIR"]).absolute().parents[3]
+    return results_folder(experiment, directory, nni.get_experiment_id())
+
+
+def _share_cores(trials: int) -> None:
+    # Trials that share cores must not share threads: those that wait would spin.
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // trials))
+
+
+def _own_record() -> dict[str, Any]:
+    """Receive this trial's parameters: those that the manager has on record.
 
     NNI's local service hands out parameters in the order in which trials ask, and may so swap
     those of trials that start together; its records, its web page and a resume go by the order
@@ -50,22 +101,32 @@ def _own_parameter_id() -> int:
     """
     nni.get_next_parameter()
     if os.environ.get("NNI_PLATFORM") != "local":
-        return int(nni.trial._params["parameter_id"])
+        return dict(nni.trial._params)
+    trial = f"trial-jobs/{nni.get_trial_id()}"
+    for _ in range(_ATTEMPTS):
+        answer = _ask_manager(trial)
+        if answer.get("hyperParameters"):
+            record: dict[str, Any] = json.loads(answer["hyperParameters"][0])
+            nni.trial._params = record  # what NNI labels this trial's reports by
+            return record
+        time.sleep(0.5)  # the manager starts a trial before it writes it down
+    raise RuntimeError(f"the manager has no parameters on record for trial {nni.get_trial_id()}.")
+
+
+def _concurrency() -> int:
+    """Trials that share this machine."""
+    if os.environ.get("NNI_PLATFORM") != "local":
+        return 1
+    return int(_ask_manager("experiment").get("params", {}).get("trialConcurrency", 1))
+
+
+def _ask_manager(path: str) -> dict[str, Any]:
     channel = urlparse(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
     prefix = channel.path.split("/env/")[0]
-    url = f"http://{channel.netloc}{prefix}/api/v1/nni/trial-jobs/{nni.get_trial_id()}"
-    for _ in range(_ATTEMPTS):
-        with local_session() as session:
-            answer = session.get(url, timeout=_TIMEOUT)
-        if answer.ok and answer.json().get("hyperParameters"):
-            record = json.loads(answer.json()["hyperParameters"][0])
-            nni.trial._params = record  # what NNI labels this trial's reports by
-            return int(record["parameter_id"])
-        time.sleep(0.5)  # the manager starts a trial before it writes it down
-    raise RuntimeError(
-        f"the manager has no parameters on record for trial {nni.get_trial_id()}: {url} answers "
-        f"{answer.status_code}."
-    )
+    url = f"http://{channel.netloc}{prefix}/api/v1/nni/{path}"
+    with local_session() as session:
+        answer = session.get(url, timeout=_TIMEOUT)
+    return answer.json() if answer.ok else {}  # type: ignore[no-any-return]
 
 
 def _quieten() -> None:

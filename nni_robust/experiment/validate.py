@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import importlib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,17 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 from nni.nas.execution import ExecutionEngine
 
-from nni_robust.experiment.config import Search, build_search
+from nni_robust.experiment.config import (
+    Search,
+    apply_parameters,
+    build_search,
+    check_multi_trial,
+    check_one_shot,
+    read_sections,
+)
 from nni_robust.experiment.host import check_trials
+
+_RANGES = ("uniform", "loguniform", "quniform", "qloguniform", "randint")  # of lowest and highest
 
 HOST = "nni_robust.experiment.host.StrategyHost"
 
@@ -47,9 +57,11 @@ def validate(path: Path) -> str:
     class_name = tuner.get("className") if isinstance(tuner, Mapping) else None
     if class_name is not None:
         _check_importable(str(class_name))
-    if class_name != HOST:
-        return f"{config.experiment_name or path.stem}: an experiment of NNI's own tuner"
-    return _check_search(content, path)
+    if class_name == HOST:
+        return _check_search(content, path)
+    if (file := _search_file(content)) is not None:
+        return _check_searches(content, path, file)
+    return f"{config.experiment_name or path.stem}: an experiment of NNI's own tuner"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -149,13 +161,61 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
     with _working_directory(folder):  # as in a trial: relative paths mean the same
         with _named("tuner.classArgs"):
             search = build_search(sections, directory=folder)
+            check_multi_trial(search)
         with _named("tuner.classArgs.data"):
-            search.data.examples("test", None)
+            search.data.examples("test", 1)
     _check_number(content, search)
     with _named("tuner.classArgs"):
         search.strategy.initialize(search.executable(), ExecutionEngine())
     trials = getattr(search.strategy, "num_trials", content.get("maxTrialNumber", "any number of"))
     return f"{content.get('experimentName', path.stem)}: {search.strategy}, {trials} trials"
+
+
+def _search_file(content: Mapping[str, Any]) -> str | None:
+    """Give the file of sections that a trial command names, where its trials are searches."""
+    words = shlex.split(str(content.get("trialCommand")))
+    if "nni_robust" not in words or "search" not in words[words.index("nni_robust") :]:
+        return None
+    rest = words[words.index("search") + 1 :]
+    if not rest:
+        raise ValueError(
+            "trialCommand must name the search's file, such as "
+            f"`python3 -m nni_robust search FILE`, got {content.get('trialCommand')!r}."
+        )
+    return rest[0]
+
+
+def _check_searches(content: Mapping[str, Any], path: Path, file: str) -> str:
+    folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
+    with _working_directory(folder):  # as in a trial: relative paths mean the same
+        with _named(file):
+            sections = read_sections(Path(file))
+        for parameters in _single_parameters(content.get("searchSpace") or {}):
+            changed = apply_parameters(sections, parameters)
+            with _named(file if not parameters else f"{file} with {parameters}"):
+                search = build_search(changed, directory=folder)
+                check_one_shot(search)
+        search.data.examples("test", 1)
+    number = content.get("maxTrialNumber", "any number of")
+    name = content.get("experimentName", path.stem)
+    return f"{name}: {number} searches of {type(search.strategy).__name__}, one a trial"
+
+
+def _single_parameters(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the parameters of a search space one by one, at each of their ends or choices."""
+    found: list[dict[str, Any]] = [{}]
+    for key, domain in space.items():
+        kind, values = domain.get("_type"), domain.get("_value", [])
+        if kind != "choice":
+            found.extend({key: value} for value in values[:2] if kind in _RANGES)
+            continue
+        for value in values:
+            if not (isinstance(value, Mapping) and "_name" in value):
+                found.append({key: value})
+                continue
+            inner = {name: item for name, item in value.items() if name != "_name"}
+            found.extend(parameters for parameters in _single_parameters(inner) if parameters)
+    return found
 
 
 def _check_number(content: Mapping[str, Any], search: Search) -> None:

@@ -21,7 +21,7 @@ from nni_robust.__main__ import main
 from nni_robust.attack import FGSM, PGD, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import Recipe, attacked_accuracy
-from nni_robust.experiment.evaluate import load_chosen
+from nni_robust.experiment.chosen import load_chosen
 from nni_robust.experiment.files import SearchFiles, load_weights, save_weights
 from nni_robust.experiment.resume import EpochCheckpoint
 from nni_robust.experiment.stages import StagedEvaluator
