@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from nni_robust.oneshot.bound import BoundOptions, LipschitzBound, log_bound
+from nni_robust.oneshot.lagrangian import ADMM, AugmentedLagrangian, ConstraintOptions
+from nni_robust.oneshot.lognormal import LogNormalWeights
 from nni_robust.oneshot.path_sampling import (
     PathSamplingMultiOpEdge,
     PathSamplingOneShot,
@@ -9,4 +12,16 @@ from nni_robust.oneshot.path_sampling import (
     as_supernet,
 )
 
-__all__ = ["PathSamplingMultiOpEdge", "PathSamplingOneShot", "activate", "as_supernet"]
+__all__ = [
+    "ADMM",
+    "AugmentedLagrangian",
+    "BoundOptions",
+    "ConstraintOptions",
+    "LipschitzBound",
+    "LogNormalWeights",
+    "PathSamplingMultiOpEdge",
+    "PathSamplingOneShot",
+    "activate",
+    "as_supernet",
+    "log_bound",
+]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.functional.lognormal import lipschitz_log_normal
-from nni_robust.oneshot.lognormal import JoinsChoices, LogNormalWeights, MixedEdge, MixedNode
+from nni_robust.oneshot.lognormal import LogNormalWeights
+from nni_robust.oneshot.mixture import JoinsChoices, MixedEdge, MixedNode
 from nni_robust.op.lipschitz import LipschitzConstants
 
 _logger = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ def log_bound(
     ----------
     network
         A frozen network whose cells say what their nodes add; see
-        :class:`nni_robust.oneshot.lognormal.JoinsChoices`.
+        :class:`nni_robust.oneshot.mixture.JoinsChoices`.
     x
         Images, (N, C, H, W), to run it once.
     options

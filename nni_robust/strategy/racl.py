@@ -11,14 +11,14 @@ from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from nni.nas.oneshot.pytorch.strategy import OneShotStrategy, no_default_hook
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
-from nni_robust.oneshot.admm import ADMMModule, ConstraintOptions
+from nni_robust.oneshot.admm import ADMMModule
 from nni_robust.oneshot.bound import BoundOptions
-from nni_robust.oneshot.lognormal import (
+from nni_robust.oneshot.lagrangian import ConstraintOptions
+from nni_robust.oneshot.lognormal import LogNormalWeights, Rank
+from nni_robust.oneshot.mixture import (
     LogNormalMixedCell,
     LogNormalMixedInput,
     LogNormalMixedLayer,
-    LogNormalWeights,
-    Rank,
     count_candidates,
 )
 
@@ -41,7 +41,7 @@ class RACL(OneShotStrategy):  # type: ignore[misc]  # NNI is untyped
     Parameters
     ----------
     confidence, rho, lipschitz_target, relative_target, constrained, dual, exact_sigma
-        The constraint; see :class:`nni_robust.oneshot.admm.ConstraintOptions`.
+        The constraint; see :class:`nni_robust.oneshot.lagrangian.ConstraintOptions`.
     confidence_learning
         False is the paper's ablation: sigma is 0, the bound a number.
     lipschitz, fold_batch_norm, pooling, constants, eq12, cell_correlation

@@ -12,7 +12,7 @@ from torch import optim
 from torch.testing import assert_close
 
 from nni_robust.functional.lognormal import confidence_constraint, lipschitz_log_normal
-from nni_robust.oneshot.admm import ADMM, AugmentedLagrangian, ConstraintOptions
+from nni_robust.oneshot.lagrangian import ADMM, AugmentedLagrangian, ConstraintOptions
 from nni_robust.oneshot.lognormal import LogNormalWeights
 
 QUANTILE = 1.2815515655446004  # of the standard normal at 0.9
