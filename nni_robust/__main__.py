@@ -38,14 +38,17 @@ def _parser() -> argparse.ArgumentParser:
     wait.add_argument("--timeout", type=float, help="seconds after which to give up (status 3)")
     wait.set_defaults(command=_wait)
 
-    evaluate = commands.add_parser("evaluate", help="attack the chosen network of a search again")
-    evaluate.add_argument("directory", type=Path, help="folder of the search's results")
-    evaluate.set_defaults(command=_evaluate)
+    _add_evaluate(commands.add_parser("evaluate", help="attack a network, or check a record"))
 
     search = commands.add_parser("search", help="do a whole one-shot search, or be a trial of it")
     search.add_argument("file", type=Path, help="its sections: data, space, strategy, evaluator")
     search.add_argument("--directory", help="folder of the results")
     search.set_defaults(command=_search)
+
+    train = commands.add_parser("train", help="train one network and test it, or be a trial of it")
+    train.add_argument("file", type=Path, help="its sections: data, network, evaluator")
+    train.add_argument("--directory", help="folder of the results")
+    train.set_defaults(command=_train)
 
     draw = commands.add_parser("draw", help="draw the cells of a network")
     draw.add_argument("network", help="a published network, such as `racl`, or a folder of results")
@@ -56,6 +59,38 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("--directory", help="as in the experiment's file, where it is set there")
     trial.set_defaults(command=_trial)
     return parser
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.description = (
+        "Attack a network. The folder of a search's results alone, without any option, has its "
+        "chosen networks attacked as on record; another result gives exit status 1."
+    )
+    add = evaluate.add_argument
+    add("what", help="folder, published or reference network, package.module:Class, or YAML")
+    add("--weights", type=Path, help="state dict of a network that is not in a folder")
+    add("--data", help="dataset, or YAML; by default that of the search, or cifar10")
+    add("--root", help="folder of the dataset's files")
+    add("--split", choices=["train", "validation", "test"], help="images (test)")
+    add("--limit", type=int, help="number of images (all)")
+    add("--tier", choices=["quick", "standard", "full"], help="suite (quick); full is AutoAttack")
+    add("--attacks", help="suite in YAML or a file of it: '[fgsm, {name: pgd, steps: 50}]'")
+    add("--norm", choices=["linf", "l2"], help="of the threat model (the search's, or linf)")
+    add("--epsilon", help="radius, such as 8/255 (the search's, or 8/255)")
+    add(
+        "--keep-fooled",
+        action="store_const",
+        const=True,
+        help="show every attack all images, as in the papers' tables",
+    )
+    add("--batch-size", type=int, help="images attacked at once (256)")
+    add("--seed", type=int, help="of the attacks (0)")
+    add("--device", help="auto, cpu, cuda or cuda:1 (auto)")
+    add("--output", type=Path, help="folder of records and plots; a stopped run goes on from it")
+    add("--robustbench", type=Path, help="file for RobustBench's entry; with --tier full")
+    add("--sweep-epsilon", help="radii for PGD-20, such as 0,2/255,4/255,8/255")
+    add("--sweep-steps", help="numbers of steps for PGD, such as 10,20,50,100")
+    evaluate.set_defaults(command=_evaluate)
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -84,15 +119,35 @@ def _wait(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.evaluate import evaluate
+    from nni_robust.experiment.compare import compare
+    from nni_robust.experiment.evaluate import Request, evaluate
 
-    return evaluate(options.directory)
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if value is not None and name not in ("name", "command")
+    }
+    if set(given) == {"what"} and Path(options.what).is_dir():
+        return compare(Path(options.what))
+    evaluate(Request(**given))
+    return 0
 
 
 def _search(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.trial import in_trial, run_search
+    from nni_robust.experiment.trial import run_search
 
-    metrics = run_search(options.file, options.directory)
+    return _print_metrics(run_search(options.file, options.directory))
+
+
+def _train(options: argparse.Namespace) -> int:
+    from nni_robust.experiment.trial import run_training
+
+    return _print_metrics(run_training(options.file, options.directory))
+
+
+def _print_metrics(metrics: dict[str, float]) -> int:
+    from nni_robust.experiment.trial import in_trial
+
     if not in_trial():
         print("\n".join(f"{name:<14}{value:>10.4f}" for name, value in metrics.items()))
     return 0

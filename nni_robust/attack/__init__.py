@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nni_robust.attack.autoattack import APGD_CE, APGD_T, FAB_T, Square
 from nni_robust.attack.base import Attack, ThreatModel
 from nni_robust.attack.deepfool import DeepFool
 from nni_robust.attack.fgsm import FGSM
@@ -12,7 +13,10 @@ from nni_robust.attack.pgd import PGD
 from nni_robust.attack.transfer import Transfer
 
 __all__ = [
+    "APGD_CE",
+    "APGD_T",
     "ATTACKS",
+    "FAB_T",
     "FGSM",
     "LOSSES",
     "MIM",
@@ -20,6 +24,7 @@ __all__ = [
     "Attack",
     "DeepFool",
     "Noise",
+    "Square",
     "ThreatModel",
     "Transfer",
 ]
@@ -31,4 +36,8 @@ ATTACKS: dict[str, type[Attack]] = {
     "deepfool": DeepFool,
     "transfer": Transfer,
     "noise": Noise,
+    "apgd_ce": APGD_CE,
+    "apgd_t": APGD_T,
+    "fab_t": FAB_T,
+    "square": Square,
 }

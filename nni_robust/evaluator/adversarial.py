@@ -12,9 +12,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from nni_robust.attack import PGD, Attack
+from nni_robust.evaluator.averaging import WeightAverage
+from nni_robust.evaluator.cutout import cutout
+from nni_robust.evaluator.guard import OverfittingGuard
+from nni_robust.evaluator.loader import Replayed, ReplayedData
+from nni_robust.evaluator.objective import Fast, Free
+from nni_robust.evaluator.perturbation import WeightPerturbation
 from nni_robust.evaluator.recipe import Recipe
+from nni_robust.evaluator.replay import CarriedPerturbation
 
-_GENERATOR_STATE = "attack_generator_state"
+_STATE = "adversarial_classification"
 
 
 @nni.trace
@@ -29,18 +36,20 @@ class AdversarialClassificationModule(LightningModule):  # type: ignore[misc]  #
     Parameters
     ----------
     train_attack
-        The inner maximisation; None trains on clean images.
+        The inner maximisation, of which the recipe's objective makes what it needs; None trains on
+        clean images.
     validation_attack
-        Attack of the validation images; by default the one of the training.
+        Attack of the validation images; by default ``train_attack``.
     recipe
-        Optimiser and schedule.
+        Objective, optimiser and schedule. Averages of the weights, the guard of the objective
+        ``fast`` and the replays of ``free`` are the work of :class:`AdversarialClassification`.
     attack_mode
         Mode of batch norm while the attack looks for its image: ``train``, as in the released
         code, normalises by the batch under attack; ``eval`` by the running statistics. The
         weights are always updated in training mode. The attack itself never moves running
         statistics, where the released code lets every one of its passes do so.
     seed
-        Seed of the attack's random starts.
+        Seed of the attack's random starts, and of what the recipe draws.
 
     Notes
     -----
@@ -60,23 +69,46 @@ class AdversarialClassificationModule(LightningModule):  # type: ignore[misc]  #
         super().__init__()
         if attack_mode not in ("train", "eval"):
             raise ValueError(f"attack_mode must be 'train' or 'eval', got {attack_mode!r}.")
-        self.train_attack = train_attack
+        objective = recipe.objective
+        self.train_attack = objective.attack(train_attack)
         self.validation_attack = validation_attack or train_attack
         self.recipe = recipe
         self.attack_mode = attack_mode
         self._generator = torch.Generator().manual_seed(seed)
+        self._weights = None if recipe.awp is None else WeightPerturbation(recipe.awp)
+        self._carried: CarriedPerturbation | None = None
+        if isinstance(objective, Free) and train_attack is not None:
+            threat_model = train_attack.threat_model
+            step_size = objective.step_share * threat_model.epsilon
+            self._carried = CarriedPerturbation(threat_model, step_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, K)."""
         return self.model(x)  # type: ignore[no-any-return]
 
+    def on_train_epoch_start(self) -> None:
+        """Set the share of the paths that are dropped."""
+        if not self.recipe.drop_path:
+            return
+        set_probability = getattr(self.model, "set_drop_path_prob", None)
+        if set_probability is None:
+            raise ValueError(
+                "recipe.drop_path must be 0 for a network without set_drop_path_prob, such as a "
+                f"{type(self.model).__name__}, got {self.recipe.drop_path!r}."
+            )
+        set_probability(self.recipe.drop_path * self._done)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of the attacked images."""
+        """Return the loss of the recipe's objective."""
         x, y = batch
-        x_adv = x if self.train_attack is None else self._attack_in_mode(self.train_attack, x, y)
-        logits = self(x_adv)
-        loss = functional.cross_entropy(logits, y)
+        if self.recipe.cutout:
+            x = cutout(x, self.recipe.cutout, self._generator)
+        x_adv = self._attacked(x, y)
+        if self._weights is not None and self._done >= self.recipe.awp_warmup:
+            self._weights.apply(self.model, lambda: self._loss(x, x_adv, y)[0])
+        loss, logits = self._loss(x, x_adv, y)
         if not torch.isfinite(loss):
+            self.on_after_backward()
             raise FloatingPointError(
                 f"the training loss became {loss.item()} in epoch {self.trainer.current_epoch}. "
                 "Lower the learning rate or clip gradients (recipe.max_norm)."
@@ -85,6 +117,13 @@ class AdversarialClassificationModule(LightningModule):  # type: ignore[misc]  #
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         self.log("train_robust", robust, on_step=False, on_epoch=True, prog_bar=True)
         return loss
+
+    def on_after_backward(self) -> None:
+        """Put perturbed weights back, and move a perturbation that is carried along."""
+        if self._weights is not None:
+            self._weights.restore()
+        if self._carried is not None:
+            self._carried.move()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Log the accuracy on clean and on attacked images."""
@@ -103,12 +142,48 @@ class AdversarialClassificationModule(LightningModule):  # type: ignore[misc]  #
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the state of the random starts."""
-        checkpoint[_GENERATOR_STATE] = self._generator.get_state()
+        """Store the state of all that is drawn, and a perturbation that is carried along."""
+        checkpoint[_STATE] = {
+            "generator": self._generator.get_state(),
+            "torch": torch.get_rng_state(),  # of networks that draw, as for dropout
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "delta": None if self._carried is None else self._carried.delta,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the random starts."""
-        self._generator.set_state(checkpoint[_GENERATOR_STATE].cpu())
+        """Restore it."""
+        state = checkpoint[_STATE]
+        self._generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["torch"].cpu())
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])
+        if self._carried is not None:
+            self._carried.delta = state["delta"]
+
+    @property
+    def _done(self) -> float:
+        """Share of the epochs that are behind."""
+        return self.trainer.current_epoch / (self.trainer.max_epochs or 1)  # type: ignore[no-any-return]
+
+    def _attacked(self, x: Tensor, y: Tensor) -> Tensor:
+        if self._carried is not None:
+            return self._carried.images(x)
+        return x if self.train_attack is None else self._attack_in_mode(self.train_attack, x, y)
+
+    def _loss(self, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        smoothing = self.recipe.label_smoothing
+        if not self.recipe.auxiliary_weight:
+            return self.recipe.objective.loss(self, x, x_adv, y, label_smoothing=smoothing)
+        logits = self.model(x)
+        if not isinstance(logits, tuple):
+            raise ValueError(
+                "recipe.auxiliary_weight must be 0 for a network without an auxiliary head, such "
+                f"as a {type(self.model).__name__}, got {self.recipe.auxiliary_weight!r}."
+            )
+        main, auxiliary = (
+            functional.cross_entropy(given, y, label_smoothing=smoothing) for given in logits
+        )
+        return main + self.recipe.auxiliary_weight * auxiliary, logits[0]
 
     def _attack_in_mode(self, attack: Attack, x: Tensor, y: Tensor) -> Tensor:
         was_training = self.model.training
@@ -211,9 +286,17 @@ class AdversarialClassification(Lightning):  # type: ignore[misc]  # NNI is unty
         )
         if recipe.max_norm is not None:
             trainer_kwargs = {"gradient_clip_val": recipe.max_norm, **trainer_kwargs}
+        if isinstance(recipe.objective, Free):
+            replays = recipe.objective.replays
+            data = None if data is None else ReplayedData(data, replays)
+            if train_dataloaders is not None:
+                train_dataloaders = Replayed(train_dataloaders, replays)
         trainer = Trainer(
             max_epochs=max_epochs,
-            callbacks=[ReportToNNI()] if callbacks is None else callbacks,
+            callbacks=[
+                *_callbacks(recipe, train_attack, seed, module.train_attack),
+                *([ReportToNNI()] if callbacks is None else callbacks),
+            ],
             **trainer_kwargs,
         )
         super().__init__(
@@ -223,3 +306,17 @@ class AdversarialClassification(Lightning):  # type: ignore[misc]  # NNI is unty
             val_dataloaders=val_dataloaders,
             datamodule=data,
         )
+
+
+def _callbacks(
+    recipe: Recipe, given: Attack | None, seed: int, attack: Attack | None
+) -> list[pl.Callback]:
+    """Build what a recipe asks of the training beside its steps; it runs before what measures."""
+    callbacks: list[pl.Callback] = []
+    if recipe.ema is not None:
+        # Carried perturbations fit no other step: the attack stands in for them.
+        resembling = given if isinstance(recipe.objective, Free) else attack
+        callbacks.append(WeightAverage(recipe.ema, attack=resembling, seed=seed))
+    if isinstance(recipe.objective, Fast) and given is not None:
+        callbacks.append(OverfittingGuard(given, fall=recipe.objective.guard, seed=seed))
+    return callbacks

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import nni
@@ -11,6 +13,86 @@ from nni.nas.evaluator import Evaluator
 from torch import Tensor, nn
 
 from nni_robust.attack import PGD, Attack
+from nni_robust.evaluator.outcome import NOT_ASKED, OPEN, RIGHT, WRONG, Robustness
+from nni_robust.evaluator.state import Store
+
+
+def measure_robustness(
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    attacks: Sequence[Attack],
+    batch_size: int = 128,
+    seed: int = 0,
+    keep_fooled: bool = False,
+    state: str | Path | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Robustness:
+    """Attack every image with every attack of a suite, until it is fooled.
+
+    The network runs in evaluation mode and in float32 proper, without autocast and TF32, and is
+    left as found. The attacks run one after the other, each on full batches of the images that
+    are left.
+
+    Parameters
+    ----------
+    network
+        Maps (N, C, H, W) to logits.
+    x, y
+        Images in [0, 1], (N, C, H, W), and labels, (N,), on any device.
+    attacks
+        The suite.
+    batch_size
+        Images attacked at once.
+    seed
+        Of the attacks' random starts. Every batch of every attack starts with it, so that no
+        result depends on what ran before.
+    keep_fooled
+        Whether an image that one attack has fooled stays for those that follow, so that each
+        attack has an accuracy of its own.
+    state
+        A file that is kept up to date after every batch, and from which a stopped evaluation goes
+        on to the same result; None for none.
+    progress
+        Called with the number of images that are settled. Each attack settles all images, and so
+        does the pass over the clean ones before.
+
+    Raises
+    ------
+    ValueError
+        If the suite is empty or ambiguous, if the network does not compute in float32 or float64,
+        or if the state is that of another evaluation.
+    """
+    check_suite("attacks", attacks)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
+    _check_precision(network)
+    report = progress or (lambda done: None)
+    device = _device_of(network, x)
+    conditions = {"batch_size": batch_size, "seed": seed, "keep_fooled": keep_fooled}
+    store = None if state is None else Store(state, network, x, y, attacks, **conditions)
+    names = ["clean", *(attack.name for attack in attacks)]
+    known = store.read() if store else None
+    outcomes = {name: list(known[name] if known else OPEN * len(x)) for name in names}
+
+    with _as_deployed(network, device):
+        for name, attack in zip(names, [None, *attacks], strict=True):
+            asked = _asked(outcomes, name, keep_fooled)
+            for index in {*range(len(x))} - {*asked}:
+                outcomes[name][index] = NOT_ASKED
+            report(len(x) - len(asked))
+            for start in range(0, len(asked), batch_size):
+                batch = asked[start : start + batch_size]
+                if any(outcomes[name][index] == OPEN for index in batch):
+                    images, labels = x[batch].to(device), y[batch].to(device)
+                    right = _withstands(network, images, labels, attack=attack, seed=seed)
+                    for index, is_right in zip(batch, right, strict=True):
+                        outcomes[name][index] = RIGHT if is_right else WRONG
+                    if store:
+                        store.write(_joined(outcomes))
+                report(len(batch))
+    return Robustness(outcomes=_joined(outcomes))
 
 
 def attacked_accuracy(
@@ -32,49 +114,24 @@ def attacked_accuracy(
 
     Parameters
     ----------
-    network
-        Maps (N, C, H, W) to logits; runs in evaluation mode and is left in the mode found.
-    x, y
-        Images in [0, 1], (N, C, H, W), and labels, (N,), on any device.
-    attacks
-        The suite.
-    batch_size
-        Images attacked at once.
-    seed
-        Of the attacks' random starts: equal for every network that is compared.
-    progress
-        Called with the number of images after each batch.
+    network, x, y, attacks, batch_size, seed, progress
+        As for :func:`measure_robustness`; fooled images stay.
 
     Returns
     -------
     dict
         Fractions: ``clean``, one key an attack (``pgd20``), and ``robust``, the worst case.
     """
-    was_training = network.training
-    device = next(network.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    check_suite("attacks", attacks)
-    names = [attack.name for attack in attacks]
-    correct = dict.fromkeys(["clean", *names, "robust"], 0)
-    network.eval()
-    try:
-        for x_batch, y_batch in zip(*_batches(batch_size, x, y), strict=True):
-            images, labels = x_batch.to(device), y_batch.to(device)
-            right = _is_right(network, images, labels)
-            correct["clean"] += int(right.sum())
-            images, labels = images[right], labels[right]
-            standing = torch.ones_like(labels, dtype=torch.bool)
-            for attack, name in zip(attacks, names, strict=True):
-                x_adv = attack(network, images, labels, generator=generator)
-                right = _is_right(network, x_adv, labels)
-                correct[name] += int(right.sum())
-                standing &= right
-            correct["robust"] += int(standing.sum())
-            if progress is not None:
-                progress(len(x_batch))
-    finally:
-        network.train(was_training)
-    return {name: count / len(x) for name, count in correct.items()}
+    return measure_robustness(
+        network,
+        x,
+        y,
+        attacks=attacks,
+        batch_size=batch_size,
+        seed=seed,
+        keep_fooled=True,
+        progress=progress,
+    ).accuracies()
 
 
 @nni.trace
@@ -145,12 +202,64 @@ def check_suite(argument: str, attacks: Sequence[Attack]) -> None:
         raise ValueError(f"{argument} must differ in name, got {names!r}.")
 
 
-def _batches(batch_size: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    return [torch.split(tensor, batch_size) for tensor in tensors]
+def _check_precision(network: nn.Module) -> None:
+    for name, parameter in network.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"network must hold float32 when it is evaluated, got {name} in "
+                f"{parameter.dtype}. Call network.float() before."
+            )
 
 
-@torch.no_grad()
-def _is_right(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    if len(x) == 0:
-        return torch.zeros_like(y, dtype=torch.bool)
-    return network(x).argmax(1) == y  # type: ignore[no-any-return]
+def _device_of(network: nn.Module, x: Tensor) -> torch.device:
+    """Tell where a network runs: where its weights are, or, without any, where the images are."""
+    return next((tensor.device for tensor in network.parameters()), x.device)
+
+
+def _asked(outcomes: dict[str, list[str]], name: str, keep_fooled: bool) -> list[int]:
+    """List the images that an attack is tried on."""
+    names = list(outcomes)
+    before = names[: names.index(name)]
+    relevant = [outcomes[earlier] for earlier in (before[:1] if keep_fooled else before)]
+    return [
+        index
+        for index in range(len(outcomes[name]))
+        if all(outcome[index] == RIGHT for outcome in relevant)
+    ]
+
+
+def _joined(outcomes: dict[str, list[str]]) -> dict[str, str]:
+    return {name: "".join(characters) for name, characters in outcomes.items()}
+
+
+def _withstands(
+    network: nn.Module, x: Tensor, y: Tensor, *, attack: Attack | None, seed: int
+) -> list[bool]:
+    """Tell which images of a batch are classified right, attacked or, by None, clean."""
+    if attack is not None:
+        x = attack(network, x, y, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        logits = network(x)
+    # argmax takes NaN for the largest, which would let a broken network guess.
+    right: list[bool] = ((logits.argmax(1) == y) & ~logits.isnan().any(1)).tolist()
+    return right
+
+
+@contextlib.contextmanager
+def _as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Run a network in evaluation mode and in float32, the same way every time."""
+    modes = [(module, module.training) for module in network.modules()]
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    flags = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    try:
+        if device.type == "cuda":
+            cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
+            matmul.allow_tf32 = False
+        network.eval()
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if device.type == "cuda":
+            cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = flags
+        for module, training in modes:
+            module.training = training

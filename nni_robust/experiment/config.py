@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,28 @@ from nni.nas.strategy import Strategy
 
 from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import EVALUATORS
+from nni_robust.experiment.named import build_network
+from nni_robust.experiment.network import check_fit
 from nni_robust.experiment.search import OneShotSearch, derive
 from nni_robust.experiment.settings import build, build_threat_model
 from nni_robust.experiment.stages import StagedEvaluator
+from nni_robust.experiment.train import NetworkTraining
 from nni_robust.space import SPACES
 from nni_robust.strategy import STRATEGIES
 
 SECTIONS = ("data", "space", "strategy", "evaluator")
+TRAINING_SECTIONS = ("data", "network", "evaluator")
 OPTIONS = ("directory", "seed")
 """What may stand beside the sections."""
 
 _THREAT_MODEL = "threat_model"
 
-SEARCHES: dict[str, Any] = {"staged": StagedEvaluator, "one_shot_search": OneShotSearch}
-"""Evaluators that hold a search: its stages as trials, or the whole of it as one."""
+SEARCHES: dict[str, Any] = {
+    "staged": StagedEvaluator,
+    "one_shot_search": OneShotSearch,
+    "train": NetworkTraining,
+}
+"""Evaluators that hold more than one step: a search in stages, a whole one, a training."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +77,39 @@ def build_search(sections: Mapping[str, Any], *, directory: str | Path) -> Searc
         In one line, with the path of the key: ``evaluator.train_attack.steps must be ...``.
     """
     check_sections(sections)
-    seed = {key: _seed(sections[key]) for key in ("seed",) if key in sections}
+    seed = _given_seed(sections)
     data = build(sections["data"], DATASETS, "data", **seed)
     space = build_space(sections["space"], data)
     strategy = build(sections["strategy"], STRATEGIES, "strategy", **seed)
     evaluator = build_evaluator(sections["evaluator"], data, directory, **seed)
     return Search(data, space, strategy, evaluator)
+
+
+def build_training(sections: Mapping[str, Any], *, directory: str | Path) -> NetworkTraining:
+    """Build the training that the sections of a file describe, and check its network.
+
+    Parameters
+    ----------
+    sections
+        ``data``, ``network`` and ``evaluator``, the last one with the name ``train``; and ``seed``.
+    directory
+        Folder of the results.
+
+    Raises
+    ------
+    ValueError
+        In one line, with the path of the key.
+    """
+    check_sections(sections, TRAINING_SECTIONS)
+    seed = _given_seed(sections)
+    data = build(sections["data"], DATASETS, "data", **seed)
+    check_fit(build_network(sections["network"], data).eval(), data)  # before any work
+    training = build_evaluator(sections["evaluator"], data, directory, **seed)
+    if not isinstance(training, NetworkTraining):
+        raise ValueError(
+            f"evaluator.name must be 'train' in a training, got a {type(training).__name__}."
+        )
+    return training
 
 
 def apply_parameters(sections: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,17 +197,29 @@ def check_multi_trial(search: Search) -> None:
         )
 
 
-def check_sections(sections: Mapping[str, Any]) -> None:
-    """Refuse sections that are unknown or missing."""
+def check_sections(sections: Mapping[str, Any], expected: Sequence[str] = SECTIONS) -> None:
+    """Refuse sections that are unknown or missing.
+
+    Parameters
+    ----------
+    sections
+        Of a file.
+    expected
+        Their names.
+    """
+    known = [*expected, *OPTIONS]
     for key in sections:
-        if key not in SECTIONS + OPTIONS:
-            known = [*SECTIONS, *OPTIONS]
+        if key not in known:
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"{key} is not a section; sections are {known}.{hint}")
-    for key in SECTIONS:
+    for key in expected:
         if key not in sections:
-            raise ValueError(f"{key} is missing: a search needs the sections {SECTIONS}.")
+            raise ValueError(f"{key} is missing: needed are the sections {tuple(expected)}.")
+
+
+def _given_seed(sections: Mapping[str, Any]) -> dict[str, int]:
+    return {"seed": _seed(sections["seed"])} if "seed" in sections else {}
 
 
 def _seed(value: Any) -> int:

@@ -1,80 +1,327 @@
-"""Measure chosen networks again."""
+"""Evaluate networks under suites of attacks, and write down what comes out."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tqdm import tqdm
+import torch
+import yaml
+from torch import Tensor
 
+from nni_robust.attack import ATTACKS, Attack, ThreatModel
+from nni_robust.attack.autoattack import AutoAttackPart
 from nni_robust.data import DATASETS, RobustDataModule
-from nni_robust.evaluator import attacked_accuracy
-from nni_robust.experiment.chosen import chosen_folders, load_chosen, read_chosen
-from nni_robust.experiment.config import SEARCHES
-from nni_robust.experiment.settings import build
+from nni_robust.evaluator.robustness import check_suite, measure_robustness
+from nni_robust.evaluator.suite import TIERS, relative_pgd
+from nni_robust.experiment.chosen import chosen_folders, read_chosen
+from nni_robust.experiment.compare import conditions_of, progress_bar
+from nni_robust.experiment.files import write_text
+from nni_robust.experiment.network import Subject, check_fit, chosen_subject, named_subject
+from nni_robust.experiment.settings import build, build_threat_model, describe
+from nni_robust.experiment.training import choose_device
+from nni_robust.record import Record, installed_versions
+from nni_robust.report.robustness import accuracy_table, robustbench_entry, save_sweep
 
-_TOLERANCE = 1e-9  # the same images under the same attacks: any difference is one of arithmetic
 
-
-def evaluate(directory: Path) -> int:
-    """Attack every chosen network of a search again, and print a table.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to evaluate, and how.
 
     Parameters
     ----------
-    directory
-        Folder of a search's results, or of one chosen network.
+    what
+        Folder of a search's results, or as for :func:`named_subject`.
+    weights
+        State dict of a network that is not in a folder.
+    data
+        Name of a dataset, or a mapping in YAML; by default that of the search, or CIFAR-10.
+    root
+        Folder of the dataset's files.
+    split, limit
+        The images: all of the split, or so many of it.
+    tier
+        A key of :data:`nni_robust.evaluator.suite.TIERS`; ``quick`` unless there are ``attacks``.
+    attacks
+        A suite in YAML, or a file of it, instead of a tier.
+    norm, epsilon
+        The threat model, the radius as a number or a fraction; by default that of the search, or
+        8/255 in l_inf.
+    keep_fooled, batch_size, seed
+        As for :func:`nni_robust.evaluator.robustness.measure_robustness`.
+    device
+        ``auto``, or as torch names it.
+    output
+        Folder of the records, of what a stopped evaluation goes on from, and of plots.
+    robustbench
+        File for RobustBench's entry.
+    sweep_epsilon, sweep_steps
+        Comma-separated radii for PGD-20, and numbers of steps.
+    """
+
+    what: str
+    weights: Path | None = None
+    data: str | None = None
+    root: str | None = None
+    split: Literal["train", "validation", "test"] = "test"
+    limit: int | None = None
+    tier: str | None = None
+    attacks: str | None = None
+    norm: str | None = None
+    epsilon: str | None = None
+    keep_fooled: bool = False
+    batch_size: int = 256
+    seed: int = 0
+    device: str = "auto"
+    output: Path | None = None
+    robustbench: Path | None = None
+    sweep_epsilon: str | None = None
+    sweep_steps: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tier is not None and self.attacks is not None:
+            raise ValueError("--tier must be left out where there are --attacks.")
+        if self.robustbench and (
+            self.tier != "full" or self.split != "test" or self.limit or self.keep_fooled
+        ):
+            raise ValueError(
+                "--robustbench must come with --tier full on all test images, without --limit and "
+                "--keep-fooled: its entry is a claim about AutoAttack."
+            )
+        if (self.sweep_epsilon or self.sweep_steps) and self.output is None:
+            raise ValueError("--output must be given where there is a sweep, for its plot.")
+        if Path(self.what).is_dir() and self.weights is not None:
+            raise ValueError("--weights must be left out: a folder of results has its own.")
+
+
+def evaluate(request: Request) -> list[Record]:
+    """Attack networks as requested, print a table for each, and write what is asked for.
 
     Returns
     -------
-    int
-        0 if the accuracies are those on record, otherwise 1.
+    list of Record
+        One a network, of the stage ``evaluation``; those of sweeps are only written.
 
     Raises
     ------
     ValueError
-        If there is no chosen network, or a file of it is missing or damaged.
+        In one line: what was asked for cannot be had.
     """
-    folders = chosen_folders(directory)
-    same = True
-    for folder in folders:
-        chosen = read_chosen(folder)
-        measured = measure(folder, chosen)
-        recorded = {name: chosen["metrics"][name] for name in measured}
-        same &= all(abs(measured[k] - recorded[k]) <= _TOLERANCE for k in measured)
-        _print_table(folder, chosen, measured, recorded)
-    return 0 if same else 1
+    records = []
+    for subject, data, threat_model in _subjects(request):
+        attacks, sweeps = _suite(request, threat_model), _sweeps(request, threat_model)
+        device = _device(request.device)
+        subject.network.to(device)
+        check_fit(subject.network, data)
+        run = _Run(request=request, subject=subject, data=data, device=device)
+        x, y = data.examples(request.split, request.limit)
+        record = run.measure(x, y, attacks, threat_model, stage="evaluation", tag="suite")
+        sys.stdout.write(f"{accuracy_table(record)}\n")
+        if request.robustbench:
+            write_text(request.robustbench, json.dumps(robustbench_entry(record), indent=2))
+        for axis, points in sweeps.items():
+            run.sweep(x, y, axis, points)
+        records.append(record)
+    return records
 
 
-def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
-    """Attack a chosen network on the test images, just as the record says it was."""
-    section = dict(chosen["settings"]["evaluator"])
-    data: RobustDataModule = build(section.pop("data"), DATASETS, "settings.data")
-    evaluator = build(section, SEARCHES, "settings.evaluator", data=data)
-    conditions = evaluator.measure
-    network = load_chosen(folder).to(conditions.device)
-    x, y = data.examples("test", None)
-    with tqdm(total=len(x), unit="image", file=sys.stderr, disable=None) as bar:
-        accuracies = attacked_accuracy(
-            network,
-            x,
-            y,
-            attacks=conditions.test_attacks,
-            batch_size=conditions.batch_size,
-            seed=conditions.seed,
-            progress=bar.update,
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """The evaluations of one network."""
+
+    request: Request
+    subject: Subject
+    data: RobustDataModule
+    device: torch.device
+
+    def measure(
+        self,
+        x: Tensor,
+        y: Tensor,
+        attacks: Sequence[Attack],
+        threat_model: ThreatModel,
+        *,
+        stage: str,
+        tag: str,
+        **metrics: float,
+    ) -> Record:
+        """Run one suite, and record it."""
+        request, output = self.request, self.request.output
+        with progress_bar(len(x), attacks) as bar:
+            result = measure_robustness(
+                self.subject.network,
+                x,
+                y,
+                attacks=attacks,
+                batch_size=request.batch_size,
+                seed=request.seed,
+                keep_fooled=request.keep_fooled,
+                state=output and output / "state" / f"{self.subject.label}-{tag}.json",
+                progress=bar.update,
+            )
+        accuracies = result.accuracies()
+        record = Record(
+            sample=self.subject.sample,
+            stage=stage,
+            metrics={"default": accuracies.pop("robust"), **accuracies, **metrics},
+            seed=request.seed,
+            genotype=self.subject.genotype,
+            settings=self._settings(attacks, threat_model),
+            details={"robustness": result.describe(), "outcomes": result.outcomes},
+            versions={**installed_versions(), **_library_version(attacks)},
         )
-    return {"default": accuracies.pop("robust"), **accuracies}
+        if output:
+            record.append(output / "records.jsonl")
+        return record
+
+    def sweep(
+        self, x: Tensor, y: Tensor, axis: str, points: Sequence[tuple[float, Attack]]
+    ) -> None:
+        """Run attacks of growing strength, and plot what they leave."""
+        records = [
+            self.measure(
+                x,
+                y,
+                [attack],
+                attack.threat_model,
+                stage=f"sweep_{axis}",
+                tag=f"{axis}-{value:.6g}",
+                **{axis: value},
+            )
+            for value, attack in points
+        ]
+        assert self.request.output is not None  # the request saw to it
+        for file in save_sweep(self.request.output / f"{self.subject.label}-{axis}", records, axis):
+            sys.stdout.write(f"{file}\n")
+
+    def _settings(self, attacks: Sequence[Attack], threat_model: ThreatModel) -> dict[str, Any]:
+        request = self.request
+        gpu = self.device.type == "cuda"
+        return {
+            "label": self.subject.label,
+            **self.subject.origin,
+            "data": describe(self.data),
+            "split": request.split,
+            "limit": request.limit,
+            "tier": request.tier if request.attacks else request.tier or "quick",
+            "threat_model": describe(threat_model),
+            "attacks": describe(attacks),
+            "keep_fooled": request.keep_fooled,
+            "batch_size": request.batch_size,
+            "precision": "float32",
+            "device": torch.cuda.get_device_name(self.device) if gpu else str(self.device),
+        }
 
 
-def _print_table(
-    folder: Path, chosen: dict[str, Any], measured: dict[str, float], recorded: dict[str, float]
-) -> None:
-    size = chosen["metrics"]["params_m"]
-    lines = [f"{folder.name}: {size:.3f} M parameters, {' '.join(chosen['genotype'] or [])}"]
-    lines.append(f"{'test images':<16}{'measured':>10}{'on record':>12}")
-    names = {"default": "worst of suite"}
-    for key, value in measured.items():
-        shown = f"{100 * value:>9.2f}%{100 * recorded[key]:>11.2f}%"
-        lines.append(f"{names.get(key, key):<16}{shown}")
-    sys.stdout.write("\n".join(lines) + "\n")
+def _subjects(request: Request) -> Iterator[tuple[Subject, RobustDataModule, ThreatModel]]:
+    """Give every network of a request, with its images and its threat model."""
+    if Path(request.what).is_dir():
+        folders = chosen_folders(Path(request.what))
+        if request.robustbench and len(folders) > 1:
+            raise ValueError(
+                f"--robustbench must come with one network, but there are {len(folders)} in "
+                f"{request.what!r}. Name the folder of one."
+            )
+        for folder in folders:
+            conditions = conditions_of(read_chosen(folder))
+            data = _data(request) if request.data else conditions.data
+            usual = conditions.test_attacks[0].threat_model
+            yield chosen_subject(folder), data, _threat_model(request, usual)
+    else:
+        data = _data(request)
+        subject = named_subject(request.what, request.weights, data)
+        for dtype in subject.origin.get("weights_dtypes", []):
+            if dtype != "torch.float32":
+                sys.stderr.write(f"weights in {dtype} are evaluated in torch.float32\n")
+        yield subject, data, _threat_model(request, ThreatModel())
+
+
+def _data(request: Request) -> RobustDataModule:
+    name = request.data or "cifar10"
+    section = _read_yaml(name, "--data") if name.lstrip().startswith("{") else {"name": name}
+    if request.root is not None:
+        section = {**section, "root": request.root}
+    data: RobustDataModule = build(section, DATASETS, "data")
+    return data
+
+
+def _threat_model(request: Request, usual: ThreatModel) -> ThreatModel:
+    norm = request.norm or usual.norm
+    if norm != usual.norm and request.epsilon is None:
+        raise ValueError(f"--epsilon must be given with --norm {norm}: {usual.norm} is usual here.")
+    epsilon = usual.epsilon if request.epsilon is None else request.epsilon
+    return build_threat_model({"norm": norm, "epsilon": epsilon}, "threat_model")
+
+
+def _suite(request: Request, threat_model: ThreatModel) -> list[Attack]:
+    if request.attacks is None:
+        return TIERS[request.tier or "quick"](threat_model)
+    is_file = Path(request.attacks).is_file()
+    text = Path(request.attacks).read_text() if is_file else request.attacks
+    content = _read_yaml(text, "--attacks")
+    if isinstance(content, str):
+        content = content.replace(",", " ").split()
+    sections = content if isinstance(content, list) else [content]
+    suite: list[Attack] = [
+        build(
+            {"name": section} if isinstance(section, str) else section,
+            ATTACKS,
+            f"attacks[{index}]",
+            threat_model=threat_model,
+        )
+        for index, section in enumerate(sections)
+    ]
+    check_suite("attacks", suite)
+    return suite
+
+
+def _sweeps(request: Request, threat_model: ThreatModel) -> dict[str, list[tuple[float, Attack]]]:
+    """List the points of every sweep that is asked for: the value, and PGD at it."""
+    sweeps: dict[str, list[tuple[float, Attack]]] = {}
+    if request.sweep_epsilon:
+        radii = [
+            build_threat_model({"norm": threat_model.norm, "epsilon": text}, "sweep_epsilon")
+            for text in _yaml_items(request.sweep_epsilon)
+        ]
+        sweeps["epsilon"] = [(radius.epsilon, relative_pgd(radius)) for radius in radii]
+    if request.sweep_steps:
+        sweeps["steps"] = []
+        for steps in _yaml_items(request.sweep_steps):
+            if not isinstance(steps, int) or steps < 1:
+                raise ValueError(f"sweep_steps must be whole numbers from 1, got {steps!r}.")
+            sweeps["steps"].append((steps, relative_pgd(threat_model, steps)))
+    return sweeps
+
+
+def _yaml_items(text: str) -> list[Any]:
+    return [yaml.safe_load(item) for item in text.split(",")]
+
+
+def _read_yaml(text: str, option: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{option} must be YAML: {' '.join(str(error).split())}.") from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return choose_device("auto")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for it
+        raise ValueError(
+            f"--device must be auto or a device of this machine, got {name!r}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _library_version(attacks: Sequence[Attack]) -> dict[str, str]:
+    if any(isinstance(attack, AutoAttackPart) for attack in attacks):
+        return {"pyautoattack": metadata.version("pyautoattack")}
+    return {}

@@ -32,8 +32,8 @@ class SearchFiles:
     ``supernet.pt``; ``supernet.ckpt``, from which an interrupted training goes on;
     ``candidates/KEY.pt``; ``records.jsonl``, a line for every evaluated network;
     ``final/KEY/``, the chosen network as ``genotype.json``, ``weights.pt``, ``network.onnx``, and
-    drawn, ``cells.svg`` and ``cells.png``. A one-shot search has ``derived.json`` and
-    ``network.ckpt`` besides.
+    drawn, ``cells.svg`` and ``cells.png``. A one-shot search has ``derived.json``,
+    ``network.ckpt``, ``best.pt`` and ``last.pt`` besides, the training of its network.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -53,11 +53,6 @@ class SearchFiles:
     def derived(self) -> Path:
         """Sample of the network that a one-shot search has derived."""
         return self.directory / "derived.json"
-
-    @property
-    def retraining(self) -> Path:
-        """State of the derived network's training after its last epoch."""
-        return self.directory / "network.ckpt"
 
     @property
     def records(self) -> Path:

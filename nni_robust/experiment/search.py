@@ -23,16 +23,16 @@ from nni_robust.experiment.drawing import save_drawing
 from nni_robust.experiment.files import (
     SearchFiles,
     export_onnx,
-    load_weights,
     save_weights,
     write_chosen,
     write_text,
 )
 from nni_robust.experiment.journal import Journal
 from nni_robust.experiment.measure import Measure, Metrics
-from nni_robust.experiment.probe import SHORT_NAMES, RobustnessPerEpoch, SupernetPerEpoch
+from nni_robust.experiment.probe import SHORT_NAMES, SupernetPerEpoch
 from nni_robust.experiment.resume import EpochCheckpoint, resume_arguments
 from nni_robust.experiment.settings import build
+from nni_robust.experiment.train import train_network
 from nni_robust.experiment.training import Training, choose_device
 from nni_robust.oneshot.bound import BoundOptions, log_bound
 from nni_robust.record import Record
@@ -43,7 +43,8 @@ from nni_robust.space import RACLSpace
 class OneShotSearch:
     """Train a supernet, derive its best network, train that by itself, and attack it.
 
-    The whole search is one call of :meth:`run`, and one trial of an NNI experiment. An interrupted
+    The derived network has the weights of the epoch that was most robust on validation images. The
+    whole search is one call of :meth:`run`, and one trial of an NNI experiment. An interrupted
     one goes on from its last epoch. Works with every one-shot strategy, ours and NNI's.
 
     Parameters
@@ -219,9 +220,18 @@ class OneShotSearch:
             journal.start()
             network = derive(space, sample, self.derived)
             measure = replace(self.measure, data=self.retrain_data)
-            self._train(network, sample, measure)
-            size = {**journal.size(sample, network), **self._bounds(network)}
+            found = train_network(
+                network,
+                training=self.training,
+                recipe=self.retrain_recipe,
+                epochs=self.retrain_epochs,
+                attack=self.train_attack,
+                measure=measure,
+                directory=self.files.directory,
+            )
+            size = {**found, **journal.size(sample, network), **self._bounds(network)}
             validated = {**measure.full(network, "validation"), **size}
+            save_weights(self.files.candidate(sample), network)
             journal.note("candidate", sample, validated, space=network)
             tested = {**measure.full(network, "test"), **size}
             self._write(network, sample, journal.note("final", sample, tested, space=network))
@@ -232,23 +242,6 @@ class OneShotSearch:
             "test_clean": tested["clean"],
             **{name: last[name] for name in SHORT_NAMES.values() if name in last},
         }
-
-    def _train(self, network: ModelSpace, sample: dict[str, Any], measure: Measure) -> None:
-        weights = self.files.candidate(sample)
-        if not weights.is_file():
-            callbacks = [RobustnessPerEpoch(measure), EpochCheckpoint(self.files.retraining)]
-            training = self.training.evaluator(
-                self.retrain_recipe,
-                self.retrain_epochs,
-                self.train_attack,
-                callbacks,
-                data=self.retrain_data,
-            )
-            training.fit_kwargs.update(resume_arguments(self.files.retraining))
-            training.evaluate(network)
-            save_weights(weights, network)
-        network.load_state_dict(load_weights(weights))
-        network.to(measure.device)
 
     def _bounds(self, network: nn.Module) -> Metrics:
         x, _ = self.data.examples("validation", 2)

@@ -10,14 +10,14 @@ import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nni.nas.nn.pytorch import ModelSpace
 from pydantic import TypeAdapter, ValidationError
 
 from nni_robust.attack import ATTACKS, Attack, ThreatModel
 from nni_robust.data import DATASETS, RobustDataModule
-from nni_robust.evaluator import RECIPES, Recipe
+from nni_robust.evaluator import OBJECTIVES, RECIPES, Objective, Recipe
 from nni_robust.space import SPACES
 
 _FRACTION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(0*[1-9]\d*(?:\.\d+)?)\s*")
@@ -141,7 +141,8 @@ def describe_call(value: Any) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    fields = [field.name for field in dataclasses.fields(value) if field.init]
+    return {name: describe(getattr(value, name)) for name in fields}
 
 
 def _name_of(cls: type, table: Mapping[str, Any]) -> str:
@@ -204,6 +205,8 @@ def _convert(value: Any, hint: Any, path: str, threat_model: ThreatModel | None)
         return [_convert(v, Attack, f"{path}[{i}]", threat_model) for i, v in enumerate(value)]
     if hint is ThreatModel:
         return build_threat_model(value, path)
+    if hint == Objective:
+        return build(value, OBJECTIVES, path)
     if hint is Recipe:
         return _recipe(value, path)
     return _plain(value, hint, path)
@@ -240,6 +243,10 @@ def _plain(value: Any, hint: Any, path: str) -> Any:
         first = error.errors()[0]
         place = "".join(f"[{item}]" for item in first["loc"] if isinstance(item, int))
         wanted = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+        if typing.get_origin(hint) is Literal:
+            raise ValueError(
+                f"{path}{place} must be one of {list(typing.get_args(hint))}, got {value!r}."
+            ) from error
         raise ValueError(f"{path}{place} must be of type {wanted}, got {value!r}.") from error
 
 

@@ -17,6 +17,7 @@ import torch
 from nni_robust.experiment.config import (
     apply_parameters,
     build_search,
+    build_training,
     check_one_shot,
     read_sections,
 )
@@ -61,19 +62,40 @@ def run_search(file: Path, directory: str | None) -> Metrics:
     ValueError
         In one line, with the path of the key.
     """
-    sections = read_sections(file)
-    if in_trial():
-        record = _own_record()
-        sections = apply_parameters(sections, record["parameters"])
-        results = _results(directory) / nni.get_trial_id()
-        _share_cores(_concurrency())
-    else:
-        results = Path(directory or sections.get("directory") or "results")
-    _quieten()
+    sections, results = _open(file, directory)
     search = build_search(sections, directory=results)
     check_one_shot(search)
     metrics: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
     return metrics
+
+
+def run_training(file: Path, directory: str | None) -> Metrics:
+    """Train one network: in this process, or as a trial of an NNI experiment.
+
+    Parameters
+    ----------
+    file, directory
+        As for :func:`run_search`; its sections are ``data``, ``network`` and ``evaluator``.
+
+    Raises
+    ------
+    ValueError
+        In one line, with the path of the key.
+    """
+    sections, results = _open(file, directory)
+    metrics: Metrics = build_training(sections, directory=results).run(sections["network"])
+    return metrics
+
+
+def _open(file: Path, directory: str | None) -> tuple[dict[str, Any], Path]:
+    """Read the sections of a file, with a trial's parameters in them, and choose the folder."""
+    _quieten()
+    sections = read_sections(file)
+    if not in_trial():
+        return sections, Path(directory or sections.get("directory") or "results")
+    sections = apply_parameters(sections, _own_record()["parameters"])
+    _share_cores(_concurrency())
+    return sections, _results(directory) / nni.get_trial_id()
 
 
 def in_trial() -> bool:

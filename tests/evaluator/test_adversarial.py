@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import nni
@@ -16,9 +17,16 @@ from torch import nn
 
 from nni_robust.attack import PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
-from nni_robust.evaluator import AdversarialClassification, Recipe, attacked_accuracy
+from nni_robust.evaluator import (
+    RECIPES,
+    AdversarialClassification,
+    Recipe,
+    attacked_accuracy,
+)
+from nni_robust.evaluator.objective import OBJECTIVES
 from nni_robust.oneshot import PathSamplingOneShot
 from nni_robust.space import RobNetSpace
+from nni_robust.strategy import RACL
 
 DATA = {"num_classes": 3, "image_shape": (1, 8, 8), "num_examples": 96, "batch_size": 24}
 ATTACK = PGD(threat_model=ThreatModel(epsilon=0.1), steps=2, step_size=0.06)
@@ -63,12 +71,18 @@ class UserSpace(ModelSpace):
         return self.head(x.mean((2, 3)))
 
 
-def search(strategy: Any, space: ModelSpace, attack: Attack) -> dict[str, Any]:
+def search(
+    strategy: Any,
+    space: ModelSpace,
+    attack: Attack,
+    recipe: Recipe = Recipe(),  # noqa: B008
+) -> dict[str, Any]:
     data = Synthetic(**DATA)
     evaluator = AdversarialClassification(
         train_dataloaders=data.train_dataloader(),
         val_dataloaders=data.val_dataloader(),
         train_attack=attack,
+        recipe=recipe,
         max_epochs=1,
         **QUIET,
     )
@@ -98,6 +112,20 @@ def test_nnis_one_shot_strategies_become_adversarial_on_nnis_hub(strategy):
     sample = search(strategy(), space, spy)
     assert len(sample) == 6
     assert len(spy.moved) >= 3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("strategy", [RandomOneShot, DARTS, RACL])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_and_option_works_under_one_shot_strategies(name, strategy):
+    space = UserSpace()
+    before = space.stem.weight.detach().clone()
+    options = {"warmup_epochs": 0} if strategy is RACL else {}
+    recipe = Recipe(objective=OBJECTIVES[name](), ema=0.9, awp=0.01, cutout=3)
+    sample = search(strategy(**options), space, ATTACK, recipe)
+    assert sample["first"] in ("conv", "skip")
+    assert not torch.equal(space.stem.weight, before)
+    assert torch.isfinite(space.stem.weight).all()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -143,6 +171,30 @@ def test_training_is_the_same_for_one_seed():
 def test_a_loss_that_is_not_finite_ends_the_training_with_the_reason():
     with pytest.raises(FloatingPointError, match=r"training loss became (nan|inf).*Lower"):
         train(Recipe(learning_rate=1e9), ATTACK)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_for_an_epoch(name):
+    recipe = RECIPES[name]
+    if name == "racl_clean":
+        with pytest.raises(ValueError, match=r"recipe\.drop_path must be 0 for a network without"):
+            train(recipe, ATTACK, max_epochs=1)
+        recipe = replace(recipe, drop_path=0.0, auxiliary_weight=0.0, cutout=4)
+    network = train(recipe, ATTACK, max_epochs=1)
+    assert all(torch.isfinite(parameter).all() for parameter in network.parameters())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_without_an_auxiliary_head_is_refused_where_one_is_weighed():
+    recipe = Recipe(objective=OBJECTIVES["clean"](), auxiliary_weight=0.4)
+    with pytest.raises(ValueError, match=r"recipe\.auxiliary_weight must be 0 for a network"):
+        train(recipe, None, max_epochs=1)
+
+
+def test_a_recipe_is_stored_with_its_objective():
+    evaluator = AdversarialClassification(recipe=RECIPES["modern"], **QUIET)
+    assert nni.load(nni.dump(evaluator)).module.recipe == RECIPES["modern"]
 
 
 def test_the_evaluator_is_stored_by_name_and_arguments():

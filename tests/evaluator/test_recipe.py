@@ -6,6 +6,7 @@ import pytest
 from torch import nn
 
 from nni_robust.evaluator import RECIPES, Recipe
+from nni_robust.evaluator.objective import MART
 
 
 def test_the_papers_recipe_divides_at_epochs_100_and_150_of_200():
@@ -34,13 +35,35 @@ def test_the_released_recipe_decays_no_biases():
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(2, 1e-4), (4, 0.0)]
 
 
+def test_one_cycle_climbs_and_falls_in_straight_lines():
+    recipe = Recipe(schedule="one_cycle", warmup=0.4, warmup_share=0.0)
+    rates = [recipe.factor(10)(epoch) for epoch in (0, 1, 2, 4, 7, 10)]
+    assert rates == pytest.approx([0.0, 0.25, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_racls_clean_training_is_that_of_darts():
+    recipe = RECIPES["racl_clean"]
+    assert (recipe.cutout, recipe.auxiliary_weight, recipe.drop_path) == (16, 0.4, 0.3)
+    assert recipe.learning_rate * recipe.factor(600)(300) == pytest.approx(0.0125)
+
+
+def test_nesterov_momentum_reaches_the_optimiser():
+    (group,) = Recipe(nesterov=True).optimizer(nn.Linear(2, 2)).param_groups
+    assert group["nesterov"] is True
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"learning_rate": 0}, "learning_rate must be positive"),
         ({"momentum": 1.5}, r"momentum must lie in \[0, 1\], got 1.5"),
         ({"weight_decay": -1}, "weight_decay must not be negative"),
-        ({"schedule": "linear"}, "schedule must be 'step', 'cosine' or 'constant'"),
+        ({"schedule": "linear"}, r"schedule must be one of \['step', 'cosine', 'one_cycle', 'co"),
+        ({"drop_path": 1.0}, r"drop_path must lie in \[0, 1\), got 1.0"),
+        ({"awp": -0.1}, "awp must not be negative, got -0.1"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov must be False without momentum"),
+        ({"objective": MART(), "label_smoothing": 0.1}, "label_smoothing must be 0 .*'mart'"),
+        ({"auxiliary_weight": 0.4}, "auxiliary_weight must be 0 unless the objective is 'clean'"),
     ],
 )
 def test_wrong_recipes_are_refused(arguments, message):

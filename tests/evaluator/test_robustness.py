@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+import foolbox
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,8 @@ from torch import nn
 from nni_robust.attack import FGSM, PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import RobustAccuracy, attacked_accuracy
+from nni_robust.evaluator.outcome import Robustness
+from nni_robust.evaluator.robustness import measure_robustness
 
 
 class Threshold(nn.Module):
@@ -67,6 +71,114 @@ def test_the_worst_case_is_taken_for_each_image():
     assert accuracy["robust"] == 3 / 6
 
 
+def test_a_fooled_image_leaves_the_suite_and_the_worst_case_is_the_same():
+    threat_model = ThreatModel(epsilon=0.1)
+    suite = [Push(threat_model=threat_model, by=0.1), Pull(threat_model=threat_model, by=-0.1)]
+    leaving = measure_robustness(Threshold(), X, Y, attacks=suite)
+    staying = measure_robustness(Threshold(), X, Y, attacks=suite, keep_fooled=True)
+    # Of 0.2, 0.35, 0.45, 0.55, 0.9: up fools the third, down the fourth; the sixth is of class 0.
+    assert leaving.outcomes == {"clean": "111110", "push": "11011-", "pull": "11-01-"}
+    assert staying.outcomes == {"clean": "111110", "push": "11011-", "pull": "11101-"}
+    assert leaving.standing == staying.standing == [True, True, False, False, True, False]
+    assert leaving.accuracies() == {"clean": 5 / 6, "push": 4 / 6, "pull": 3 / 6, "robust": 3 / 6}
+
+
+def test_a_result_counts_its_images_and_is_plain_json():
+    result = Robustness(outcomes={"clean": "1110", "fgsm": "110-", "pgd": "10--"})
+    summary = json.loads(json.dumps(result.describe()))
+    assert summary["num_images"] == 4
+    assert summary["asked"] == {"clean": 4, "fgsm": 3, "pgd": 2}
+    assert summary["right"] == {"clean": 3, "fgsm": 2, "pgd": 1, "robust": 1}
+    assert summary["clopper_pearson"]["clean"] == pytest.approx([0.1941, 0.9937], abs=5e-5)
+    assert Robustness(outcomes=json.loads(json.dumps(result.outcomes))) == result
+
+
+def test_batches_are_filled_up_with_the_images_that_are_left():
+    sizes = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Count(Attack):
+        def _perturb(self, network, x, y, generator):
+            sizes.append(len(x))
+            return x
+
+    suite = [attack(0.1), Count(threat_model=ThreatModel(epsilon=0.1))]  # three images stand
+    measure_robustness(Threshold(), X, Y, attacks=suite, batch_size=2)
+    assert sizes == [2, 1]
+
+
+def test_an_attack_does_not_depend_on_those_before_it():
+    noisy = Threshold()
+    x = images([0.48, 0.49, 0.505, 0.51, 0.52, 0.47]) + 0.05 * torch.rand(
+        6, 1, 4, 4, generator=torch.Generator().manual_seed(0)
+    )
+    y = (x.mean((1, 2, 3)) > 0.5).long()
+    drawn = Draw(threat_model=ThreatModel(epsilon=0.2))
+    alone = measure_robustness(noisy, x, y, attacks=[drawn], batch_size=4)
+    after = measure_robustness(
+        noisy, x, y, attacks=[PGD(steps=3), drawn], batch_size=4, keep_fooled=True
+    )
+    other = measure_robustness(noisy, x, y, attacks=[drawn], batch_size=4, seed=1)
+    assert alone.outcomes["draw"] == after.outcomes["draw"]
+    assert alone.outcomes["draw"] != other.outcomes["draw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw(Attack):
+    """Noise from the generator that the suite hands over."""
+
+    def _perturb(self, network, x, y, generator):
+        return self.threat_model.random_start(x, generator)
+
+
+def test_progress_reaches_the_images_times_the_attacks_and_the_clean_pass():
+    done = []
+    suite = [attack(0.1), PGD(steps=2)]
+    measure_robustness(Threshold(), X, Y, attacks=suite, batch_size=4, progress=done.append)
+    assert sum(done) == len(X) * 3
+
+
+def test_logits_that_are_no_number_are_wrong():
+    class Broken(Threshold):
+        def forward(self, x):
+            return super().forward(x) * torch.nan
+
+    result = measure_robustness(Broken(), X, torch.zeros(6).long(), attacks=[attack(0.1)])
+    assert result.accuracies()["clean"] == 0  # argmax would say class 0
+
+
+def test_evaluation_is_in_single_precision():
+    seen = []
+
+    class Observed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(16, 2)
+
+        def forward(self, x):
+            logits = self.linear(x.flatten(1))
+            seen.append(logits.dtype)
+            return logits
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        measure_robustness(Observed(), X, Y, attacks=[attack(0.1)])
+    assert set(seen) == {torch.float32}
+    with pytest.raises(ValueError, match=r"must hold float32 .* got linear.weight in torch.bf"):
+        measure_robustness(Observed().bfloat16(), X, Y, attacks=[attack(0.1)])
+
+
+def test_every_module_is_left_in_its_mode():
+    network = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5), Threshold()).train()
+    network[0].eval()
+    measure_robustness(network, X, Y, attacks=[attack(0.1)])
+    assert [module.training for module in network] == [False, True, True]
+
+
+def test_a_batch_of_no_images_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        measure_robustness(Threshold(), X, Y, attacks=[attack(0.1)], batch_size=0)
+
+
 def test_images_that_are_misclassified_are_not_attacked():
     seen = []
 
@@ -101,3 +213,27 @@ def test_the_evaluator_measures_the_split_it_is_told():
     assert evaluator.evaluate(network)["default"] == expected["robust"]
     with pytest.raises(ValueError, match="split must be"):
         RobustAccuracy(data=data, split="validate")
+
+
+def test_the_worst_case_is_that_of_foolboxs_attacks():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 4)).eval()
+    x = torch.rand(40, 3, 4, 4)
+    y = network(x).argmax(1)
+    y[:4] = (y[:4] + 1) % 4
+    threat_model = ThreatModel(epsilon=0.03)
+    suite = [
+        FGSM(threat_model=threat_model),
+        PGD(threat_model=threat_model, steps=10, step_size=0.01, random_start=False),
+    ]
+    result = measure_robustness(network, x, y, attacks=suite, batch_size=16)
+    host = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    fooled = [
+        theirs(host, x, y, epsilons=0.03)[2]
+        for theirs in (
+            foolbox.attacks.LinfFastGradientAttack(random_start=False),
+            foolbox.attacks.LinfPGD(steps=10, abs_stepsize=0.01, random_start=False),
+        )
+    ]
+    assert result.standing == (~(fooled[0] | fooled[1])).tolist()
+    assert 0 < sum(result.standing) < 36

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from nni_robust.__main__ import main
-from nni_robust.experiment import probe
 from nni_robust.experiment.chosen import chosen_folders, load_chosen
 from nni_robust.experiment.config import apply_parameters, build_search
+from nni_robust.experiment.probe import SupernetPerEpoch
+from nni_robust.experiment.train import BestEpoch
 from nni_robust.experiment.trial import run_search
 from nni_robust.record import read_records
 
@@ -101,8 +102,7 @@ def test_a_finished_search_is_not_done_again(done):
 def test_a_search_that_was_stopped_goes_on_to_the_same_result(done, tmp_path, monkeypatch):
     _, metrics = done
     path, results = write(tmp_path), str(tmp_path / "results")
-    for stage in ("SupernetPerEpoch", "RobustnessPerEpoch"):
-        callback = getattr(probe, stage)
+    for callback in (SupernetPerEpoch, BestEpoch):
         hook = callback.on_train_epoch_end
 
         def stop(self, trainer, module, hook=hook):

@@ -115,7 +115,7 @@ MISTAKES = [
         r"tuner\.classArgs\.strategy\.num_samples must be of type int, got 'many'",
     ),
     (f"{ARGS}.strategy.num_samples", 0, r"strategy\.num_samples must be at least 1, got 0"),
-    (f"{ARGS}.strategy.name", "robnets", r"strategy\.name must be one of \['random'.*'robnets'"),
+    (f"{ARGS}.strategy.name", "robnets", r"strategy\.name must be one of \['racl'.*'robnets'"),
     (f"{ARGS}.strategy.name", "no.such:Thing", r"strategy\.name must name a class that can be imp"),
     (f"{ARGS}.space.density", [0.9, 0.1], r"space\.density must be two numbers"),
     (f"{ARGS}.space.density", 0.5, r"space\.density must be of type .*got 0\.5"),
@@ -179,7 +179,7 @@ def test_a_mistake_is_answered_by_one_line_with_its_path(
 @pytest.mark.parametrize("key", ["strategy", "evaluator", "space", "data"])
 def test_a_missing_section_is_named(content, tmp_path, key):
     del content["tuner"]["classArgs"][key]
-    with pytest.raises(ValueError, match=rf"{key} is missing: a search needs"):
+    with pytest.raises(ValueError, match=rf"{key} is missing: needed are the sections"):
         validate(write(content, tmp_path))
 
 

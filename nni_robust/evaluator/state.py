@@ -1,0 +1,131 @@
+"""Evaluations on disk: how far one has come, and which one it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nni_robust.attack import Attack
+
+FORMAT = 1
+"""Version of the file; a reader refuses another."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # differs from run to run
+
+
+class Store:
+    """The file of one evaluation, which tells it from all others.
+
+    Parameters
+    ----------
+    path
+        The file.
+    network
+        Is told from others by its modules and its weights.
+    x, y
+        Images and labels.
+    attacks
+        The suite, in its order.
+    **conditions
+        What else the result depends on, as values of JSON.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        network: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        attacks: Sequence[Attack],
+        **conditions: Any,
+    ) -> None:
+        self.path = Path(path)
+        evaluation = {
+            "network": _network_digest(network),
+            "images": _digest({"x": x, "y": y}),
+            "attacks": [_describe(attack) for attack in attacks],
+            **conditions,
+        }
+        # As it will be read: a tuple becomes a list.
+        self.evaluation: dict[str, Any] = json.loads(json.dumps(evaluation, default=repr))
+
+    def read(self) -> dict[str, str] | None:
+        """Read the outcomes; see :class:`nni_robust.evaluator.outcome.Robustness`.
+
+        Returns
+        -------
+        dict or None
+            None if there is no file.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or of another evaluation.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            content = json.loads(self.path.read_text())
+            version, known = content["format"], content["evaluation"]
+            outcomes = {str(name): str(value) for name, value in content["outcomes"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"state must be the file of an evaluation, but {str(self.path)!r} is damaged: "
+                f"{' '.join(str(error).split())}. Delete it to start again."
+            ) from error
+        if version != FORMAT:
+            raise ValueError(
+                f"state must have format {FORMAT}, got {version!r} in {str(self.path)!r}. "
+                "Delete it to start again."
+            )
+        keys = {*known, *self.evaluation}
+        differing = sorted(key for key in keys if known.get(key) != self.evaluation.get(key))
+        if differing:
+            raise ValueError(
+                "state must be that of this very evaluation, but the one in "
+                f"{str(self.path)!r} differs in {', '.join(differing)}. "
+                "Choose another file, or delete it."
+            )
+        return outcomes
+
+    def write(self, outcomes: Mapping[str, str]) -> None:
+        """Write the outcomes so far: whole, or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, "evaluation": self.evaluation, "outcomes": outcomes}
+        scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        scratch.write_text(json.dumps(content, indent=1) + "\n")
+        scratch.replace(self.path)
+
+
+def _describe(value: Any) -> Any:
+    """Write an attack as values of JSON, a network in it as its digest."""
+    if isinstance(value, nn.Module):
+        return _network_digest(value)
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"class": type(value).__qualname__, **fields}
+    return value
+
+
+def _network_digest(network: nn.Module) -> str:
+    modules = _ADDRESS.sub("", repr(network))  # operations without weights leave no other trace
+    return _digest(network.state_dict(), modules)
+
+
+def _digest(tensors: Mapping[str, Any], text: str = "") -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, value in tensors.items():
+        if isinstance(value, Tensor):  # a module may keep other things in its state
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

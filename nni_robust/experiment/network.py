@@ -1,0 +1,210 @@
+"""Networks to evaluate: a chosen one, a published one, a reference, or a class of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from nni_robust.data import RobustDataModule
+from nni_robust.experiment.chosen import load_chosen, read_chosen
+from nni_robust.experiment.named import NETWORKS, build_network
+from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
+
+_PREFIXES = ("module.", "model.", "_orig_mod.")  # of what wrapped the network when it was saved
+_COUNTER = "num_batches_tracked"  # older files lack it, and evaluation does not read it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network to evaluate, and where it comes from.
+
+    Attributes
+    ----------
+    label
+        Names its files.
+    network
+        With its weights, in evaluation mode.
+    origin
+        How to build it again, for the record.
+    sample, genotype
+        Its architecture, where it was searched.
+    """
+
+    label: str
+    network: nn.Module
+    origin: dict[str, Any]
+    sample: dict[str, Any] = field(default_factory=dict)
+    genotype: list[str] | None = None
+
+
+def chosen_subject(folder: Path) -> Subject:
+    """Load the chosen network of a search.
+
+    Parameters
+    ----------
+    folder
+        ``final/KEY`` in the results.
+    """
+    chosen = read_chosen(folder)
+    return Subject(
+        label=folder.name,
+        network=load_chosen(folder),
+        origin={"folder": str(folder.absolute())},
+        sample=chosen["sample"],
+        genotype=chosen["genotype"],
+    )
+
+
+def named_subject(what: str, weights: Path | None, data: RobustDataModule) -> Subject:
+    """Build a network from its name or class, and load its weights.
+
+    Parameters
+    ----------
+    what
+        A key of :data:`nni_robust.experiment.named.NETWORKS`, ``package.module:Class``, or with
+        arguments a mapping in YAML, ``{name: resnet18, width: 0.5}``.
+    weights
+        A state dict. A class may do without.
+    data
+        Gives ``num_classes`` and ``in_channels`` where they are not among the arguments.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network, or the weights do not fit.
+    """
+    section = _read_section(what)
+    name = str(section.get("name"))
+    if weights is None and name in NETWORKS:
+        raise ValueError(f"weights must be given: {name} comes without any. Add --weights FILE.")
+    if name not in NETWORKS and ":" not in name:
+        raise ValueError(
+            f"network must be a folder of results, package.module:Class or one of "
+            f"{sorted(NETWORKS)}, got {name!r}."
+        )
+    network = build_network(section, data)
+    origin: dict[str, Any] = {"network": section}
+    if weights is not None:
+        state = read_state(weights)
+        dtypes = sorted({str(v.dtype) for v in state.values() if v.is_floating_point()})
+        origin |= {
+            "weights": str(weights.absolute()),
+            "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "weights_dtypes": dtypes,
+        }
+        restore(network, state, str(weights))
+    label = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
+    published = {**PUBLISHED, **PUBLISHED_DARTS}
+    genotype = list(published[name].genotypes) if name in published else None
+    return Subject(label=label, network=network.eval(), origin=origin, genotype=genotype)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, alone or as ``state_dict`` in a mapping.
+
+    Raises
+    ------
+    ValueError
+        If there is no file, it is damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"weights must be a file, but there is none at {str(path)!r}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"weights must be a state dict of tensors and plain values, but {str(path)!r} is "
+            f"damaged or holds other objects: {' '.join(str(error).split())[:200]}"
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        found = type(state).__name__
+        raise ValueError(
+            f"weights must be a state dict, from names to tensors, got a {found} in {str(path)!r}."
+        )
+    return dict(state)
+
+
+def restore(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a state dict; ``module.`` and the like before every name are taken off.
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    state
+        From names to tensors.
+    source
+        Where the state is from, for the message.
+
+    Raises
+    ------
+    ValueError
+        In one line, if tensors are missing, unknown, or of another shape.
+    """
+    wanted = network.state_dict()
+    while state and not {*state} <= {*wanted}:
+        prefix = next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    missing = [key for key in wanted if key not in state and not key.endswith(_COUNTER)]
+    unknown = [key for key in state if key not in wanted]
+    reshaped = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if isinstance(value, Tensor) and key in state and state[key].shape != value.shape
+    ]
+    faults = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
+    complaints = [
+        f"{len(keys)} {fault} ({keys[0]}{', ...' if len(keys) > 1 else ''})"
+        for fault, keys in faults.items()
+        if keys
+    ]
+    if complaints:
+        raise ValueError(
+            f"weights must fit the network, but of the {len(state)} tensors in {source!r} and the "
+            f"{len(wanted)} of the network there are {', '.join(complaints)}."
+        )
+    network.load_state_dict(state, strict=False)  # only counters may lack
+
+
+def check_fit(network: nn.Module, data: RobustDataModule) -> None:
+    """Refuse a network that does not take these images, or knows too few classes."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(1, *data.image_shape, device=device))
+    except RuntimeError as error:
+        raise ValueError(
+            f"network must take images of shape {data.image_shape}, but on one it fails: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < data.num_classes:
+        raise ValueError(
+            f"network must give one image {data.num_classes} logits, shape "
+            f"(1, {data.num_classes}), got {shape}."
+        )
+
+
+def _read_section(what: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(what) if what.lstrip().startswith("{") else {"name": what}
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"network must be a name or a mapping in YAML, got {what!r}: "
+            f"{' '.join(str(error).split())}."
+        ) from error
+    if not isinstance(content, dict) or "name" not in content:
+        raise ValueError(f"network must be a mapping with a name, got {what!r}.")
+    return content

@@ -1,0 +1,280 @@
+"""The `evaluate` command: any network under any suite, resumed, recorded and plotted."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from nni_robust.__main__ import main
+from nni_robust.attack import FGSM, PGD, ThreatModel
+from nni_robust.data import Digits
+from nni_robust.evaluator import attacked_accuracy
+from nni_robust.experiment import evaluate as command
+from nni_robust.experiment.files import save_weights, write_chosen
+from nni_robust.model import MODELS
+from nni_robust.record import Record, read_records
+from nni_robust.space import RobNetSpace
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*is found to be not a nn.Module")
+
+SUITE = "[fgsm, {name: pgd, steps: 3, step_size: 2/255}]"
+DIGITS = ["--data", "digits", "--limit", "40", "--device", "cpu"]
+
+
+class Linear(nn.Sequential):
+    """A user's network."""
+
+    def __init__(self, num_classes: int, bias: bool = True) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, num_classes, bias=bias))
+
+
+class Untrained(nn.Module):
+    """Another one, that takes other images."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(channels, 4, 3)
+
+    def forward(self, x):
+        return self.body(x)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """Fit the digits by a few steps."""
+    torch.manual_seed(0)
+    network = Linear(10)
+    x, y = Digits().examples("train", 400)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(network(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return network.eval()
+
+
+@pytest.fixture
+def weights(linear, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save(linear.state_dict(), path)
+    return str(path)
+
+
+def run(*arguments):
+    return main(["evaluate", f"{__name__}:Linear", *DIGITS, *arguments])
+
+
+def test_a_users_network_is_attacked_recorded_and_shown(linear, weights, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert run("--weights", weights, "--attacks", SUITE, "--output", str(output)) == 0
+    x, y = Digits().examples("test", 40)
+    threat_model = ThreatModel(epsilon=8 / 255)
+    attacks = [FGSM(threat_model=threat_model), PGD(threat_model=threat_model, steps=3)]
+    expected = attacked_accuracy(linear, x, y, attacks=attacks, batch_size=256)
+    (record,) = read_records(output / "records.jsonl")
+    assert record.stage == "evaluation"
+    assert record.metrics["default"] == expected["robust"]
+    assert record.metrics["clean"] == expected["clean"] > 0.8
+    assert record.details["robustness"]["num_images"] == 40
+    assert record.settings["precision"] == "float32"
+    assert record.settings["attacks"][1]["steps"] == 3
+    table = capsys.readouterr().out
+    assert "Linear: 40 test images of digits, linf 8/255, seed 0" in table
+    low, high = record.details["robustness"]["wilson"]["robust"]
+    assert f"{100 * expected['robust']:.2f}%" in table
+    assert f"{100 * low:.2f} to {100 * high:.2f} %" in table
+
+
+def test_a_stopped_command_goes_on_to_the_same_record(weights, tmp_path, monkeypatch):
+    arguments = ["--weights", weights, "--attacks", SUITE, "--batch-size", "8"]
+    assert run(*arguments, "--output", str(tmp_path / "whole")) == 0
+    perturb, calls = PGD._perturb, []
+
+    def stop(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return perturb(*args)
+
+    monkeypatch.setattr(PGD, "_perturb", stop)
+    stopped = ["--output", str(tmp_path / "stopped")]
+    with pytest.raises(KeyboardInterrupt):
+        run(*arguments, *stopped)
+    assert run(*arguments, *stopped) == 0
+    assert len(calls) - 1 <= 40 / 8  # every batch once, and the one that failed again
+    whole, resumed = (
+        read_records(tmp_path / name / "records.jsonl")[0] for name in ("whole", "stopped")
+    )
+    assert resumed.details == whole.details
+    assert resumed.metrics == whole.metrics
+
+
+def test_a_state_of_other_weights_is_refused_in_one_line(linear, weights, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "out"), "--attacks", "fgsm"]
+    assert run("--weights", weights, *output) == 0
+    other = Linear(10)
+    torch.save(other.state_dict(), weights)
+    assert run("--weights", weights, *output) == 2
+    error = capsys.readouterr().err
+    assert "differs in network" in error
+    assert error.count("\n") == 1
+
+
+def test_sweeps_are_plotted_and_recorded(weights, tmp_path):
+    output = tmp_path / "out"
+    arguments = ["--weights", weights, "--attacks", "fgsm", "--output", str(output)]
+    sweeps = ["--sweep-epsilon", "0,8/255,64/255", "--sweep-steps", "1,2,5"]
+    assert run(*arguments, *sweeps) == 0
+    records = read_records(output / "records.jsonl")
+    radii = [r for r in records if r.stage == "sweep_epsilon"]
+    assert [r.metrics["epsilon"] for r in radii] == [0, 8 / 255, 64 / 255]
+    accuracies = [r.metrics["default"] for r in radii]
+    assert accuracies[0] == radii[0].metrics["clean"]  # no budget, no harm
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert accuracies[-1] < 0.1
+    steps = [r for r in records if r.stage == "sweep_steps"]
+    assert [r.metrics["steps"] for r in steps] == [1, 2, 5]
+    for axis in ("epsilon", "steps"):
+        assert (output / f"Linear-{axis}.svg").read_text().startswith("<?xml")
+        assert (output / f"Linear-{axis}.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_chosen_network_is_attacked_under_its_own_threat_model(tmp_path):
+    folder = chosen_folder(tmp_path)
+    assert main(["evaluate", str(folder), "--tier", "quick", "--output", str(tmp_path / "o")]) == 0
+    (record,) = read_records(tmp_path / "o" / "records.jsonl")
+    assert record.genotype == ["11" * 14]
+    assert record.settings["threat_model"] == {"norm": "linf", "epsilon": 0.05}
+    assert record.settings["data"]["name"] == "synthetic"
+    assert record.settings["attacks"][0]["step_size"] == pytest.approx(0.05 / 4)
+
+
+def chosen_folder(directory):
+    """Write the files of a chosen network, as a search does."""
+    space = {"name": "robnet", "num_cells": 2, "width": 4, "num_classes": 3, "in_channels": 1}
+    arguments = {key: value for key, value in space.items() if key != "name"}
+    built = RobNetSpace(**arguments)
+    sample = built.sample(["11" * 14])
+    data = {"name": "synthetic", "num_classes": 3, "image_shape": [1, 8, 8], "num_examples": 60}
+    evaluator = {
+        "name": "staged",
+        "data": data,
+        "directory": str(directory),
+        "device": "cpu",
+        "test_attacks": [{"name": "fgsm", "threat_model": {"norm": "linf", "epsilon": 0.05}}],
+    }
+    record = Record(
+        sample=sample,
+        genotype=["11" * 14],
+        stage="final",
+        metrics={"default": 0.5, "clean": 0.5, "fgsm": 0.5, "params_m": 0.1},
+        seed=0,
+        settings={"space": space, "evaluator": evaluator},
+    )
+    folder = directory / "final" / "0123456789"
+    write_chosen(folder, record)
+    save_weights(folder / "weights.pt", built.freeze(sample))
+    return folder
+
+
+def test_reference_and_published_networks_come_with_arguments(tmp_path, capsys):
+    reference = MODELS["resnet18"](num_classes=10, in_channels=1, width=0.125)
+    torch.save(reference.state_dict(), tmp_path / "resnet.pt")
+    what = "{name: resnet18, width: 0.125}"
+    options = [*DIGITS, "--limit", "10", "--attacks", "fgsm"]
+    assert main(["evaluate", what, "--weights", str(tmp_path / "resnet.pt"), *options]) == 0
+    published = RobNetSpace.load_searched_model("robnet-small", num_cells=3, width=4, in_channels=1)
+    torch.save({"format": 1, "state_dict": published.state_dict()}, tmp_path / "robnet.pt")
+    what = "{name: robnet-small, num_cells: 3, width: 4}"
+    assert main(["evaluate", what, "--weights", str(tmp_path / "robnet.pt"), *options]) == 0
+    assert "resnet18: 10 test" in (out := capsys.readouterr().out)
+    assert "robnet-small: 10 test" in out
+
+
+def test_half_precision_weights_are_evaluated_in_single_and_said(linear, tmp_path, capsys):
+    path = tmp_path / "half.pt"
+    torch.save({k: v.half() for k, v in linear.state_dict().items()}, path)
+    assert run("--weights", str(path), "--attacks", "fgsm") == 0
+    assert "weights in torch.float16 are evaluated in torch.float32" in capsys.readouterr().err
+
+
+def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
+    # The entry is what is tested, AutoAttack elsewhere.
+    monkeypatch.setitem(
+        command.TIERS, "full", lambda threat_model: [FGSM(threat_model=threat_model)]
+    )
+    path, output = tmp_path / "entry.json", tmp_path / "out"
+    arguments = ["--weights", weights, "--data", "digits", "--output", str(output)]
+    status = main(
+        ["evaluate", f"{__name__}:Linear", *arguments, "--tier", "full", "--robustbench", str(path)]
+    )
+    assert status == 0
+    entry = json.loads(path.read_text())
+    (record,) = read_records(output / "records.jsonl")
+    assert entry["eps"] == "8/255"
+    assert entry["autoattack_acc"] == f"{100 * record.metrics['default']:.2f}"
+    assert entry["clean_acc"] == f"{100 * record.metrics['clean']:.2f}"
+    # The keys of the files in RobustBench's model_info.
+    assert list(entry) == [
+        *("link", "name", "authors", "additional_data", "number_forward_passes", "dataset"),
+        *("venue", "architecture", "eps", "clean_acc", "reported", "autoattack_acc"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "network must be a folder of results, package.module:Class or one of"),
+        (["resnet18"], "weights must be given: resnet18 comes without any"),
+        (
+            ["resnet18", "--weights", "no.pt"],
+            "weights must be a file, but there is none at 'no.pt'",
+        ),
+        (["{name: resnet18, depth: 3}", "--weights", "no.pt"], "network.*depth"),
+        (["{name: resnet18"], "network must be a name or a mapping in YAML"),
+        (["{width: 2}"], "network must be a mapping with a name"),
+        (["os:getcwd"], "network must be a torch.nn.Module, got a str"),
+        (["nowhere:Net"], "network.name must name a class that can be imported"),
+        ([f"{__name__}:Untrained"], r"network must take images of shape \(1, 8, 8\), but on one"),
+        (
+            [f"{{name: '{__name__}:Untrained', channels: 1}}"],
+            r"network must give one image 10 logits, shape \(1, 10\), got \(1, 4, 6, 6\)",
+        ),
+        ([f"{__name__}:Linear", "--attacks", "fgsm,fgsm"], "attacks must differ in name"),
+        ([f"{__name__}:Linear", "--attacks", "[]"], "attacks must hold at least one attack"),
+        ([f"{__name__}:Linear", "--attacks", "{name: pgd, step: 3}"], r"attacks\[0\].step is not"),
+        ([f"{__name__}:Linear", "--attacks", "[fgsm"], "--attacks must be YAML"),
+        ([f"{__name__}:Linear", "--attacks", "fgsm", "--tier", "quick"], "--tier must be left out"),
+        ([f"{__name__}:Linear", "--epsilon", "8"], "threat_model.epsilon must lie in"),
+        ([f"{__name__}:Linear", "--norm", "l2"], "--epsilon must be given with --norm l2"),
+        ([f"{__name__}:Linear", "--device", "abacus"], "--device must be auto or a device"),
+        (
+            [f"{__name__}:Linear", "--sweep-steps", "1"],
+            "--output must be given where there is a sw",
+        ),
+        (
+            [f"{__name__}:Linear", "--sweep-steps", "1,x", "--output", "out"],
+            "sweep_steps must be whole numbers from 1, got 'x'",
+        ),
+        (
+            [f"{__name__}:Linear", "--robustbench", "e.json"],
+            "--robustbench must come with --tier f",
+        ),
+        ([f"{__name__}:Linear", "--data", "cifar10"], "data.root is missing"),
+        ([".", "--weights", "w.pt"], "--weights must be left out: a folder of results has its own"),
+        ([".", "--tier", "quick"], "must hold a chosen network"),
+    ],
+)
+def test_what_cannot_be_had_is_said_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = [] if "--data" in arguments else ["--data", "digits"]
+    assert main(["evaluate", *arguments, *data]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not (tmp_path / "out" / "records.jsonl").exists()  # checked before any work
