@@ -1,0 +1,71 @@
+"""Search with and without the constraint, over several seeds, and compare what comes of it.
+
+Run ``OMP_NUM_THREADS=1 python benchmarks/racl_constraint.py 0 1 2 3 4``. Every seed is searched
+twice as ``examples/racl_search.yml`` says, once with ``constrained: false``. Of each run: the
+logarithm of the bound of the searched supernet; that of the derived network after its training, by
+the norms of its operations, without and with the scales of batch norms; accuracy on test images,
+clean, under PGD-20 and under AutoAttack, whole. At the end medians and ranges.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from nni_robust.evaluator import TIERS, measure_robustness
+from nni_robust.experiment.chosen import chosen_folders, load_chosen
+from nni_robust.experiment.config import build_search, read_sections
+
+SECTIONS = read_sections(Path(__file__).parents[1] / "examples" / "racl_search.yml")
+COLUMNS = ("supernet", "derived", "derived_bn", "clean", "pgd20", "autoattack", "params_m")
+
+
+def run(seed: int, constrained: bool) -> dict[str, float]:
+    """Search, train and attack, once."""
+    sections = copy.deepcopy(SECTIONS)
+    sections["seed"] = seed
+    sections["strategy"]["constrained"] = constrained
+    with tempfile.TemporaryDirectory() as folder:
+        search = build_search(sections, directory=folder)
+        metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
+        network = load_chosen(chosen_folders(Path(folder))[0])
+    suite = TIERS["full"](search.evaluator.train_attack.threat_model)
+    x, y = search.data.examples("test", None)
+    result = measure_robustness(network, x, y, attacks=suite, seed=seed)
+    return {
+        "supernet": metrics["mu"],
+        "derived": metrics["bound"],
+        "derived_bn": metrics["bound_bn"],
+        "clean": 100 * metrics["test_clean"],
+        "pgd20": 100 * metrics["test"],
+        "autoattack": 100 * result.accuracies["robust"],
+        "params_m": metrics["params_m"],
+    }
+
+
+def main(seeds: list[int]) -> None:
+    """Print a line a run, then medians and ranges."""
+    torch.set_num_threads(1)
+    found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+    for seed in seeds:
+        for constrained in found:
+            result = run(seed, constrained)
+            found[constrained].append(result)
+            print(json.dumps({"seed": seed, "constrained": constrained, **result}), flush=True)
+    print(f"{'':14}" + "".join(f"{name:>24}" for name in COLUMNS))
+    for constrained, results in found.items():
+        cells = []
+        for name in COLUMNS:
+            values = [result[name] for result in results]
+            cells.append(f"{median(values):8.2f} ({min(values):.2f} to {max(values):.2f})")
+        print(f"{'constrained' if constrained else 'free':14}" + "".join(f"{c:>24}" for c in cells))
+
+
+if __name__ == "__main__":
+    main([int(seed) for seed in sys.argv[1:]] or list(range(5)))
