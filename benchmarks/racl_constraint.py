@@ -44,7 +44,7 @@ def run(seed: int, constrained: bool) -> dict[str, float]:
         "derived_bn": metrics["bound_bn"],
         "clean": 100 * metrics["test_clean"],
         "pgd20": 100 * metrics["test"],
-        "autoattack": 100 * result.accuracies["robust"],
+        "autoattack": 100 * result.accuracies()["robust"],
         "params_m": metrics["params_m"],
     }
 
