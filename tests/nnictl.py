@@ -8,12 +8,17 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import requests
 import yaml
+
+from nni_robust.experiment.follow import Outcome, follow
+from nni_robust.experiment.manager import ExperimentEntry
 
 
 def free_port() -> int:
@@ -54,6 +59,49 @@ class Nnictl:
     def manifest(self) -> dict[str, Any]:
         """Read NNI's list of experiments."""
         return dict(json.loads((self.home / "nni-experiments" / ".experiment").read_text()))
+
+
+@dataclass
+class Experiment:
+    """A running experiment, and what its manager tells."""
+
+    nnictl: Nnictl
+    entry: ExperimentEntry
+
+    @classmethod
+    def of(cls, nnictl: Nnictl, experiment_id: str, port: int) -> Experiment:
+        """Take what :func:`running_experiment` yields."""
+        directory = nnictl.home / "nni-experiments" / experiment_id
+        return cls(nnictl, ExperimentEntry(experiment_id, "", port, "", directory))
+
+    @property
+    def results(self) -> Path:
+        return self.entry.directory / "results"
+
+    def jobs(self) -> list[dict[str, Any]]:
+        jobs = requests.get(f"{self.entry.api}/trial-jobs", timeout=20).json()
+        return [job | {"record": json.loads(job["hyperParameters"][0])} for job in jobs]
+
+    def stages(self, status: str) -> list[str]:
+        jobs = [job for job in self.jobs() if job["status"] == status]
+        return [job["record"]["parameters"].get("stage") for job in jobs]
+
+    def reports(self, kind: str = "PERIODICAL") -> list[dict[str, Any]]:
+        metrics = requests.get(f"{self.entry.api}/metric-data", timeout=20).json()
+        return [json.loads(json.loads(m["data"])) for m in metrics if m["type"] == kind]
+
+    def end(self) -> Outcome:
+        return follow(self.entry, timeout=400)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 200
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain; trials: {self.jobs()}"
+            time.sleep(0.5)
+
+    def stop_and_resume(self) -> None:
+        self.nnictl("stop", self.entry.id)
+        self.nnictl("resume", self.entry.id, "--port", str(self.entry.port))
 
 
 @contextlib.contextmanager

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
-from nnictl import Nnictl, running_experiment
+from nnictl import Experiment, running_experiment
 from webui import browser, lines_are_drawn, open_page, parallel_axes, trial_parameters, trial_rows
 
 from nni_robust.experiment.config import build_search
-from nni_robust.experiment.follow import Outcome, follow
-from nni_robust.experiment.manager import ExperimentEntry
 from nni_robust.record import read_records
 from nni_robust.space.genotype import EDGES
 
@@ -65,43 +59,6 @@ def config(**sections: Any) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Experiment:
-    """A running experiment, and what its manager tells."""
-
-    nnictl: Nnictl
-    entry: ExperimentEntry
-
-    @property
-    def results(self) -> Path:
-        return self.entry.directory / "results"
-
-    def jobs(self) -> list[dict[str, Any]]:
-        jobs = requests.get(f"{self.entry.api}/trial-jobs", timeout=20).json()
-        return [job | {"record": json.loads(job["hyperParameters"][0])} for job in jobs]
-
-    def stages(self, status: str) -> list[str]:
-        jobs = [job for job in self.jobs() if job["status"] == status]
-        return [job["record"]["parameters"].get("stage") for job in jobs]
-
-    def reports(self, kind: str = "PERIODICAL") -> list[dict[str, Any]]:
-        metrics = requests.get(f"{self.entry.api}/metric-data", timeout=20).json()
-        return [json.loads(json.loads(m["data"])) for m in metrics if m["type"] == kind]
-
-    def end(self) -> Outcome:
-        return follow(self.entry, timeout=400)
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 200
-        while not condition():
-            assert time.monotonic() < deadline, f"waited in vain; trials: {self.jobs()}"
-            time.sleep(0.5)
-
-    def stop_and_resume(self) -> None:
-        self.nnictl("stop", self.entry.id)
-        self.nnictl("resume", self.entry.id, "--port", str(self.entry.port))
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Experiment]]:
     """Start an experiment, which is stopped when the test ends."""
@@ -109,10 +66,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Experiment]]:
 
     def begin(**sections: Any) -> Experiment:
         experiment = running_experiment(config(**sections), tmp_path)
-        nnictl, experiment_id, port = experiment.__enter__()
+        started = experiment.__enter__()
         running.append(experiment)
-        directory = tmp_path / "home" / "nni-experiments" / experiment_id
-        return Experiment(nnictl, ExperimentEntry(experiment_id, "host", port, "", directory))
+        return Experiment.of(*started)
 
     yield begin
     for experiment in running:
