@@ -208,6 +208,8 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
     def _architecture_loss(self, batch: Any, batch_idx: int) -> Tensor:
         self.weights.draw(self._generator)
         loss = self.training_module.training_step(batch, batch_idx)
+        if self.admm.lagrangian is None:
+            return loss  # type: ignore[no-any-return]
         if not self.bound.measured or self._steps % self.refresh_every == 0:
             self.bound.refresh()
         if self.log_target is None:
@@ -215,11 +217,11 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
         return loss  # type: ignore[no-any-return]
 
     def _rest(self) -> None:
-        # Callbacks measure and store the supernet of the medians; until the first architecture step
-        # nothing else measures its operations.
+        # Callbacks measure and store the supernet of the medians. Before the first architecture step,
+        # and without a constraint, nothing else measures its operations.
         with torch.no_grad():
             self.weights.draw(None)
-        if self._steps == 0:
+        if self._steps == 0 or self.admm.lagrangian is None:
             self.bound.refresh()
 
     def _constraint(self, mu: Tensor, variance: Tensor) -> Tensor:

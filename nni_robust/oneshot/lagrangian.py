@@ -164,13 +164,14 @@ class ADMM:
         for moved in self._blocks():
             optimizer.zero_grad()
             loss = objective()
-            c = constraint()
-            if not (torch.isfinite(loss) and torch.isfinite(c)):
+            penalty = self._penalty(constraint)
+            if not torch.isfinite(loss + penalty):
                 raise FloatingPointError(
-                    f"the architecture's loss became {loss.item()} and its constraint {c.item()}. "
-                    "Lower the learning rates or clip gradients (max_norm)."
+                    f"the architecture's loss became {loss.item()} and the penalty of its "
+                    f"constraint {penalty.item()}. Lower the learning rates or clip gradients "
+                    "(max_norm)."
                 )
-            backward(loss if self.lagrangian is None else loss + self.lagrangian.penalty(c))
+            backward(loss + penalty)
             for parameter in (self.weights.mu, self.weights.log_sigma):
                 if all(parameter is not member for member in moved):
                     parameter.grad = None
@@ -180,6 +181,11 @@ class ADMM:
             with torch.no_grad():
                 self.lagrangian.update(constraint().item())
         return loss.detach()
+
+    def _penalty(self, constraint: Callable[[], Tensor]) -> Tensor:
+        if self.lagrangian is None:
+            return torch.zeros((), device=self.weights.mu.device)
+        return self.lagrangian.penalty(constraint())
 
     def _blocks(self) -> list[list[Tensor]]:
         mu, log_sigma = self.weights.mu, self.weights.log_sigma

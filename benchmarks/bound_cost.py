@@ -1,0 +1,110 @@
+"""Time a search step with and without the Lipschitz constraint, in turns.
+
+Run ``OMP_NUM_THREADS=1 python benchmarks/bound_cost.py``. A step is one architecture step and one
+step of the network, on synthetic images. The constraint's part holds the bound, its gradient, the
+dual step, and a fiftieth of what measuring all operations takes.
+
+Last figures:
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+import warnings
+from statistics import median
+from typing import Any
+
+import nni.nas.strategy  # noqa: F401  # before NNI's one-shot strategies
+import pytorch_lightning as pl
+import torch
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.space import RawFormatModelSpace
+
+from nni_robust.data import Synthetic
+from nni_robust.evaluator import AdversarialClassification, Recipe
+from nni_robust.space import RACLSpace
+from nni_robust.strategy import RACL
+
+REFRESH_EVERY = 50
+CASES: list[tuple[str, dict[str, int], int, int, int]] = [  # name, space, image, batch, steps
+    ("examples/racl_search.yml", {"num_cells": 3, "width": 8, "partial_channels": 2}, 8, 64, 60),
+    ("8 cells of width 16, K = 4", {"num_cells": 8, "width": 16, "partial_channels": 4}, 8, 64, 30),
+    ("the same, CIFAR-10", {"num_cells": 8, "width": 16, "partial_channels": 4}, 32, 128, 6),
+]
+
+
+class Turns(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Take the constraint away for every other step, and time all of them."""
+
+    def __init__(self) -> None:
+        self.times: dict[bool, list[float]] = {True: [], False: []}
+        self.refresh: list[float] = []
+        self._lagrangian: Any = None
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        """Set the turn and start the clock."""
+        self._lagrangian = self._lagrangian or module.admm.lagrangian
+        module.admm.lagrangian = self._lagrangian if batch_idx % 2 else None
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop the clock; then time a measurement of the operations by itself."""
+        if batch_idx > 3:  # the first ones measure the operations for the first time
+            self.times[bool(batch_idx % 2)].append(time.perf_counter() - self._start)
+        start = time.perf_counter()
+        module.bound.refresh()
+        self.refresh.append(time.perf_counter() - start)
+
+
+def share(space: dict[str, int], size: int, batch: int, steps: int) -> tuple[float, float, float]:
+    """Give the time of a step without the constraint, its part with it, and that of a
+    measurement."""
+    data = Synthetic(
+        image_shape=(3, size, size), num_examples=4 * steps * batch, validation_split=0.5
+    )
+    data.batch_size = batch
+    turns = Turns()
+    strategy = RACL(warmup_epochs=0, refresh_every=10**9)
+    evaluator = AdversarialClassification(
+        train_dataloaders=data.train_dataloader(),
+        val_dataloaders=data.architecture_dataloader(),
+        train_attack=None,
+        recipe=Recipe(),
+        max_epochs=1,
+        callbacks=[turns],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+        limit_val_batches=0,
+    )
+    network = RawFormatModelSpace(RACLSpace(**space), evaluator)
+    strategy.initialize(network, SequentialExecutionEngine()).execute()
+    with_constraint, without = median(turns.times[True]), median(turns.times[False])
+    refresh = median(turns.refresh[1:])
+    return without, with_constraint - without + refresh / REFRESH_EVERY, refresh
+
+
+def main() -> None:
+    """Print a line a case."""
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.manual_seed(0)
+    print(f"{platform.processor()}, Python {platform.python_version()}, torch {torch.__version__}")
+    for name, space, size, batch, steps in CASES:
+        step, extra, refresh = share(space, size, batch, steps)
+        print(
+            f"{name:28} batch {batch:3} of {size:2}x{size:<2}  step {1e3 * step:7.1f} ms, "
+            f"constraint {1e3 * extra:5.2f} ms ({100 * extra / (step + extra):4.1f} %), "
+            f"measuring all operations {1e3 * refresh:5.1f} ms",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
