@@ -61,8 +61,7 @@ class Turns(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
 
 
 def share(space: dict[str, int], size: int, batch: int, steps: int) -> tuple[float, float, float]:
-    """Give the time of a step without the constraint, its part with it, and that of a
-    measurement."""
+    """Time a step without the constraint, its part with it, and one measurement."""
     data = Synthetic(
         image_shape=(3, size, size), num_examples=4 * steps * batch, validation_split=0.5
     )
