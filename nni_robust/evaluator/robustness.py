@@ -69,14 +69,14 @@ def measure_robustness(
         raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
     _check_precision(network)
     report = progress or (lambda done: None)
-    device = _device_of(network, x)
+    device = device_of(network, x)
     conditions = {"batch_size": batch_size, "seed": seed, "keep_fooled": keep_fooled}
     store = None if state is None else Store(state, network, x, y, attacks, **conditions)
     names = ["clean", *(attack.name for attack in attacks)]
     known = store.read() if store else None
     outcomes = {name: list(known[name] if known else OPEN * len(x)) for name in names}
 
-    with _as_deployed(network, device):
+    with as_deployed(network, device):
         for name, attack in zip(names, [None, *attacks], strict=True):
             asked = _asked(outcomes, name, keep_fooled)
             for index in {*range(len(x))} - {*asked}:
@@ -211,7 +211,7 @@ def _check_precision(network: nn.Module) -> None:
             )
 
 
-def _device_of(network: nn.Module, x: Tensor) -> torch.device:
+def device_of(network: nn.Module, x: Tensor) -> torch.device:
     """Tell where a network runs: where its weights are, or, without any, where the images are."""
     return next((tensor.device for tensor in network.parameters()), x.device)
 
@@ -246,7 +246,7 @@ def _withstands(
 
 
 @contextlib.contextmanager
-def _as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
+def as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Run a network in evaluation mode and in float32, the same way every time."""
     modes = [(module, module.training) for module in network.modules()]
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul

@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from nni.nas.hub.pytorch.nasnet import NDS
 from nni.nas.nn.pytorch import ModelSpace
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from nni_robust.experiment.chosen import chosen_folders, load_chosen, read_chosen
+from nni_robust.experiment.files import tensorboard_directory
 from nni_robust.report import Edge, save_cells
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS, RACLSpace, RobNetSpace
 from nni_robust.space.darts import SCOPES, chosen_edges, decode_darts
@@ -98,10 +102,17 @@ def draw(network: str, output: Path | None) -> list[Path]:
 
 
 def save_drawing(folder: Path, space: ModelSpace, sample: Mapping[str, Any]) -> None:
-    """Draw a network's cells as ``cells.svg`` and ``cells.png``, where they are known."""
+    """Draw a network's cells as ``cells.svg`` and ``cells.png``, where they are known.
+
+    In a trial TensorBoard shows them as well.
+    """
     cells = cells_of(space, sample)
-    if cells:
-        save_cells(folder / "cells", cells)
+    if not cells:
+        return
+    _, png = save_cells(folder / "cells", cells)
+    if (tensorboard := tensorboard_directory()) is not None:
+        with Image.open(png) as image, SummaryWriter(str(tensorboard)) as writer:
+            writer.add_image("cells", np.asarray(image.convert("RGB")), dataformats="HWC")
 
 
 def _darts_edges(sample: Mapping[str, Any]) -> dict[str, list[Edge]]:

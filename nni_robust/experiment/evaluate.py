@@ -113,9 +113,9 @@ def evaluate(request: Request) -> list[Record]:
         In one line: what was asked for cannot be had.
     """
     records = []
-    for subject, data, threat_model in _subjects(request):
+    for subject, data, threat_model in subjects(request):
         attacks, sweeps = _suite(request, threat_model), _sweeps(request, threat_model)
-        device = _device(request.device)
+        device = requested_device(request.device)
         subject.network.to(device)
         check_fit(subject.network, data)
         run = _Run(request=request, subject=subject, data=data, device=device)
@@ -218,7 +218,7 @@ class _Run:
         }
 
 
-def _subjects(request: Request) -> Iterator[tuple[Subject, RobustDataModule, ThreatModel]]:
+def subjects(request: Request) -> Iterator[tuple[Subject, RobustDataModule, ThreatModel]]:
     """Give every network of a request, with its images and its threat model."""
     if Path(request.what).is_dir():
         folders = chosen_folders(Path(request.what))
@@ -309,7 +309,8 @@ def _read_yaml(text: str, option: str) -> Any:
         raise ValueError(f"{option} must be YAML: {' '.join(str(error).split())}.") from error
 
 
-def _device(name: str) -> torch.device:
+def requested_device(name: str) -> torch.device:
+    """Find the device that is asked for, ``auto`` or a name of torch's, or refuse it."""
     if name == "auto":
         return choose_device("auto")
     try:

@@ -21,6 +21,7 @@ from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import Recipe
 from nni_robust.evaluator.fsp import CellInput
 from nni_robust.evaluator.robustness import check_suite
+from nni_robust.experiment.drawing import save_drawing
 from nni_robust.experiment.files import (
     SearchFiles,
     export_onnx,
@@ -264,6 +265,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         metrics = {**self.measure.full(network, "test"), **journal.size(sample, network)}
         folder = self.files.final(sample)
         save_weights(folder / "weights.pt", network)
+        save_drawing(folder, space, sample)
         export_onnx(folder / "network.onnx", network, self.data.image_shape)
         record = journal.note("final", sample, metrics)
         write_chosen(folder, record)  # last: with it the folder is complete

@@ -60,7 +60,8 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
     [RACL] Alg. 1, first order. Logs after every epoch, beside what the training module logs:
     ``constraint``, ``bound_mu``, ``bound_variance``, ``dual``, ``entropy`` (of the operations, as a
     share of the highest), ``sureness`` (probability that the first operation of an edge outweighs
-    the second), and ``share/OPERATION`` in the bound.
+    the second), and ``share/OPERATION`` in the
+    bound; and ``prob/LABEL/CANDIDATE``, the shares of the medians.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
     def on_train_epoch_end(self) -> None:
         """Log where the search stands."""
         self.log_dict(self.report())
+        self.log_probs(self.export_probs())
         self.training_module.on_train_epoch_end()
 
     @property
@@ -217,8 +219,8 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
         return loss  # type: ignore[no-any-return]
 
     def _rest(self) -> None:
-        # Callbacks measure and store the supernet of the medians. Before the first architecture step,
-        # and without a constraint, nothing else measures its operations.
+        # Callbacks measure and store the supernet of the medians. Before the first architecture
+        # step, and without a constraint, nothing else measures its operations.
         with torch.no_grad():
             self.weights.draw(None)
         if self._steps == 0 or self.admm.lagrangian is None:
