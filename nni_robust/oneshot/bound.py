@@ -162,6 +162,7 @@ class LipschitzBound:
         if self._log_lipschitz is None:
             raise RuntimeError("the constants must be measured first: call refresh().")
         log_lipschitz = self._log_lipschitz.to(mu)
+        shared = self.options.cell_correlation == "shared"
         operations, inputs = log_lipschitz.shape[1], self._incoming.shape[1]
         alpha_mu, alpha_variance = (
             _with_plain_row(table, operations)[self._alpha] for table in (mu, variance)
@@ -176,7 +177,7 @@ class LipschitzBound:
             beta_mu=beta_mu,
             beta_variance=beta_variance,
             incoming=self._incoming.to(mu.device),
-            node_type=self._types if self.options.cell_correlation == "shared" else None,
+            node_type=self._types.to(mu.device) if shared else None,
             form=self.options.eq12,
         )
 
