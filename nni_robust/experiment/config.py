@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import EVALUATORS
 from nni_robust.experiment.named import build_network
 from nni_robust.experiment.network import check_fit
+from nni_robust.experiment.row import FULL
 from nni_robust.experiment.search import OneShotSearch, derive
 from nni_robust.experiment.settings import build, build_threat_model
 from nni_robust.experiment.stages import StagedEvaluator
@@ -30,7 +31,7 @@ from nni_robust.strategy import STRATEGIES
 
 SECTIONS = ("data", "space", "strategy", "evaluator")
 TRAINING_SECTIONS = ("data", "network", "evaluator")
-OPTIONS = ("directory", "seed")
+OPTIONS = ("directory", "seed", "table", "row", "scale", "scales")
 """What may stand beside the sections."""
 
 _THREAT_MODEL = "threat_model"
@@ -76,6 +77,7 @@ def build_search(sections: Mapping[str, Any], *, directory: str | Path) -> Searc
     ValueError
         In one line, with the path of the key: ``evaluator.train_attack.steps must be ...``.
     """
+    sections = at_scale(sections)
     check_sections(sections)
     seed = _given_seed(sections)
     data = build(sections["data"], DATASETS, "data", **seed)
@@ -100,6 +102,7 @@ def build_training(sections: Mapping[str, Any], *, directory: str | Path) -> Net
     ValueError
         In one line, with the path of the key.
     """
+    sections = at_scale(sections)
     check_sections(sections, TRAINING_SECTIONS)
     seed = _given_seed(sections)
     data = build(sections["data"], DATASETS, "data", **seed)
@@ -121,7 +124,8 @@ def apply_parameters(sections: Mapping[str, Any], parameters: Mapping[str, Any])
         Of the file; left as they are.
     parameters
         ``strategy.confidence`` replaces the key ``confidence`` of ``strategy``, ``seed`` the seed.
-        Where a choice of NNI's holds several parameters (a mapping with ``_name``), each counts.
+        Where a choice of NNI's holds several parameters (a mapping with ``_name``), each counts,
+        and the names of these choices are the option ``row``.
 
     Raises
     ------
@@ -132,19 +136,73 @@ def apply_parameters(sections: Mapping[str, Any], parameters: Mapping[str, Any])
     for key, value in parameters.items():
         if isinstance(value, Mapping) and "_name" in value:
             inner = {name: item for name, item in value.items() if name != "_name"}
+            names = [changed["row"]] if "row" in changed else []
+            changed["row"] = ", ".join([*names, str(value["_name"])])
             changed = apply_parameters(changed, inner)
             continue
-        *path, last = str(key).split(".")
-        place: Any = changed
-        for name in path:
-            place = place.get(name) if isinstance(place, Mapping) else None
-        if not isinstance(place, dict) or (not path and last not in OPTIONS):
+        if not _replace(changed, str(key), value, OPTIONS):
             raise ValueError(
                 f"searchSpace.{key} must be `seed` or name a key of a section, such as "
                 f"`strategy.confidence`; sections are {list(SECTIONS)}."
             )
-        place[last] = value
     return changed
+
+
+def at_scale(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace what the chosen scale of a file replaces.
+
+    Parameters
+    ----------
+    sections
+        Left as they are. ``scales`` maps the name of a scale to keys such as ``evaluator.epochs``,
+        or whole sections, and their values; ``scale`` chooses one, and is ``full``, which replaces
+        nothing, unless given.
+
+    Returns
+    -------
+    dict
+        The sections without ``scales``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such scale, or it replaces what is in no section.
+    """
+    changed = copy.deepcopy(dict(sections))
+    scales = changed.pop("scales", None)
+    if scales is None:
+        return changed
+    if not isinstance(scales, Mapping) or not all(isinstance(v, Mapping) for v in scales.values()):
+        raise ValueError(f"scales must map names to keys and their values, got {scales!r}.")
+    scale = changed.get("scale", FULL)
+    if scale not in (FULL, *scales):
+        raise ValueError(f"scale must be one of {[FULL, *scales]}, got {scale!r}.")
+    for key, value in scales.get(scale, {}).items():
+        if not _replace(changed, str(key), value, changed):
+            raise ValueError(
+                f"scales.{scale}.{key} must be a section or name a key of one, such as "
+                f"`data.limit`; sections are {list(changed)}."
+            )
+    return changed
+
+
+def choose_scale(sections: Mapping[str, Any], scale: str | None) -> dict[str, Any]:
+    """Put the scale that a command line asks for, if any, into the sections of a file."""
+    if scale is None:
+        return dict(sections)
+    return {"scales": {}, **sections, "scale": scale}
+
+
+def _replace(sections: dict[str, Any], key: str, value: Any, whole: Container[str]) -> bool:
+    """Replace a key within a section, or one of *whole*; tell whether there is such a place."""
+    *path, last = key.split(".")
+    place: Any = sections
+    for name in path:
+        place = place.get(name) if isinstance(place, Mapping) else None
+    if not isinstance(place, dict) or (not path and last not in whole):
+        return False
+    place[last] = copy.deepcopy(value)
+    return True
 
 
 def read_sections(file: Path) -> dict[str, Any]:

@@ -238,7 +238,8 @@ class NetworkTraining:
         found["params_m"] = sum(p.numel() for p in network.parameters()) / 1e6
         validated = self.measure.full(network, "validation")
         tested = self.measure.full(network, "test")
-        note("final", {**tested, **found})
+        num_images = len(self.measure.data.examples("test")[1])
+        note("final", {**tested, **found}, num_images=num_images)
         metrics = {
             **validated,
             "test": tested["default"],
@@ -264,6 +265,7 @@ class NetworkTraining:
         stage: str,
         metrics: Metrics,
         error: str | None = None,
+        **details: int,
     ) -> None:
         published = {**PUBLISHED, **PUBLISHED_DARTS}.get(str(section["name"]))
         Record(
@@ -274,5 +276,5 @@ class NetworkTraining:
             settings=settings,
             seed=self.seed,
             error=error,
-            details={"seconds": round(time.monotonic() - started, 1)},
+            details={"seconds": round(time.monotonic() - started, 1), **details},
         ).append(self.files.records)

@@ -14,15 +14,19 @@ from urllib.parse import urlparse
 import nni
 import torch
 
+from nni_robust.experiment.attack import attack_networks
 from nni_robust.experiment.config import (
     apply_parameters,
+    at_scale,
     build_search,
     build_training,
     check_one_shot,
+    choose_scale,
     read_sections,
 )
 from nni_robust.experiment.manager import local_session
 from nni_robust.experiment.measure import Metrics
+from nni_robust.experiment.row import row_of
 from nni_robust.experiment.task import read_task, results_folder
 
 _ATTEMPTS = 20
@@ -46,7 +50,7 @@ def run_trial(directory: str | None) -> None:
     model.execute()
 
 
-def run_search(file: Path, directory: str | None) -> Metrics:
+def run_search(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
     """Do a whole one-shot search: in this process, or as a trial of an NNI experiment.
 
     Parameters
@@ -56,25 +60,27 @@ def run_search(file: Path, directory: str | None) -> Metrics:
     directory
         Folder of the results, or None for ``directory`` in the file, else ``results``. In a trial:
         of the results of experiments, or None for NNI's own folder of this experiment.
+    scale
+        One of the file's ``scales``, or None for ``scale`` in the file, else ``full``.
 
     Raises
     ------
     ValueError
         In one line, with the path of the key.
     """
-    sections, results = _open(file, directory)
+    sections, results = _open(file, directory, scale)
     search = build_search(sections, directory=results)
     check_one_shot(search)
     metrics: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
     return metrics
 
 
-def run_training(file: Path, directory: str | None) -> Metrics:
+def run_training(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
     """Train one network: in this process, or as a trial of an NNI experiment.
 
     Parameters
     ----------
-    file, directory
+    file, directory, scale
         As for :func:`run_search`; its sections are ``data``, ``network`` and ``evaluator``.
 
     Raises
@@ -82,20 +88,45 @@ def run_training(file: Path, directory: str | None) -> Metrics:
     ValueError
         In one line, with the path of the key.
     """
-    sections, results = _open(file, directory)
+    sections, results = _open(file, directory, scale)
     metrics: Metrics = build_training(sections, directory=results).run(sections["network"])
     return metrics
 
 
-def _open(file: Path, directory: str | None) -> tuple[dict[str, Any], Path]:
-    """Read the sections of a file, with a trial's parameters in them, and choose the folder."""
+def run_attack(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
+    """Attack a network that was trained before: in this process, or as a trial of an experiment.
+
+    Parameters
+    ----------
+    file, directory, scale
+        As for :func:`run_search`; its sections are those of
+        :func:`nni_robust.experiment.attack.check_attack`.
+
+    Raises
+    ------
+    ValueError
+        In one line, with the path of the key, or of what is not there.
+    """
+    return attack_networks(*_open(file, directory, scale))
+
+
+def _open(file: Path, directory: str | None, scale: str | None) -> tuple[dict[str, Any], Path]:
+    """Read the sections of a file as this process is to use them, and choose the folder.
+
+    A trial's parameters are in them; the row of a table that they describe is noted in the folder.
+    """
     _quieten()
     sections = read_sections(file)
-    if not in_trial():
-        return sections, Path(directory or sections.get("directory") or "results")
-    sections = apply_parameters(sections, _own_record()["parameters"])
-    _share_cores(_concurrency())
-    return sections, _results(directory) / nni.get_trial_id()
+    if in_trial():
+        sections = apply_parameters(sections, _own_record()["parameters"])
+        _share_cores(_concurrency())
+        results = _results(directory) / nni.get_trial_id()
+    else:
+        results = Path(directory or sections.get("directory") or "results")
+    sections = at_scale(choose_scale(sections, scale))
+    if (row := row_of(sections)) is not None:
+        row.write(results)
+    return sections, results
 
 
 def in_trial() -> bool:

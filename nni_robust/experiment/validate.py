@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import importlib
+import itertools
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 from nni.nas.execution import ExecutionEngine
 
+from nni_robust.experiment.attack import check_attack
 from nni_robust.experiment.config import (
     Search,
     apply_parameters,
     build_search,
+    build_training,
     check_multi_trial,
     check_one_shot,
+    choose_scale,
     read_sections,
 )
 from nni_robust.experiment.host import check_trials
@@ -59,8 +64,8 @@ def validate(path: Path) -> str:
         _check_importable(str(class_name))
     if class_name == HOST:
         return _check_search(content, path)
-    if (file := _search_file(content)) is not None:
-        return _check_searches(content, path, file)
+    if (run := _run_of(content)) is not None:
+        return _check_runs(content, path, run)
     return f"{config.experiment_name or path.stem}: an experiment of NNI's own tuner"
 
 
@@ -171,50 +176,93 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
     return f"{content.get('experimentName', path.stem)}: {search.strategy}, {trials} trials"
 
 
-def _search_file(content: Mapping[str, Any]) -> str | None:
-    """Give the file of sections that a trial command names, where its trials are searches."""
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What a trial command does by itself: a search, a training or an attack."""
+
+    command: str
+    file: str
+    scale: str | None
+
+
+def _run_of(content: Mapping[str, Any]) -> _Run | None:
+    """Read a trial command; None if it is no whole search, training or attack of ours."""
     words = shlex.split(str(content.get("trialCommand")))
-    if "nni_robust" not in words or "search" not in words[words.index("nni_robust") :]:
+    rest = words[words.index("nni_robust") + 1 :] if "nni_robust" in words else []
+    command = rest[0] if rest else None
+    if command not in _RUNS:
         return None
-    rest = words[words.index("search") + 1 :]
-    if not rest:
+    parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
+    for option in ("--directory", "--scale"):
+        parser.add_argument(option)
+    parser.add_argument("file", nargs="?")
+    options, _ = parser.parse_known_args(rest[1:])
+    if options.file is None:
         raise ValueError(
-            "trialCommand must name the search's file, such as "
-            f"`python3 -m nni_robust search FILE`, got {content.get('trialCommand')!r}."
+            f"trialCommand must name the file of the {command}, such as "
+            f"`python3 -m nni_robust {command} FILE`, got {content.get('trialCommand')!r}."
         )
-    return rest[0]
+    return _Run(command, options.file, options.scale)
 
 
-def _check_searches(content: Mapping[str, Any], path: Path, file: str) -> str:
+def _check_runs(content: Mapping[str, Any], path: Path, run: _Run) -> str:
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
+    check, what = _RUNS[run.command]
     with _working_directory(folder):  # as in a trial: relative paths mean the same
-        with _named(file):
-            sections = read_sections(Path(file))
+        with _named(run.file):
+            sections = read_sections(Path(run.file))
         for parameters in _single_parameters(content.get("searchSpace") or {}):
-            changed = apply_parameters(sections, parameters)
-            with _named(file if not parameters else f"{file} with {parameters}"):
-                search = build_search(changed, directory=folder)
-                check_one_shot(search)
-        search.data.examples("test", 1)
+            changed = choose_scale(apply_parameters(sections, parameters), run.scale)
+            with _named(run.file if not parameters else f"{run.file} with {parameters}"):
+                name = check(changed, folder)
     number = content.get("maxTrialNumber", "any number of")
-    name = content.get("experimentName", path.stem)
-    return f"{name}: {number} searches of {type(search.strategy).__name__}, one a trial"
+    return f"{content.get('experimentName', path.stem)}: {number} {what}{name}, one a trial"
+
+
+def _check_whole_search(sections: Mapping[str, Any], folder: Path) -> str:
+    search = build_search(sections, directory=folder)
+    check_one_shot(search)
+    search.data.examples("test", 1)
+    return f" of {type(search.strategy).__name__}"
+
+
+def _check_training(sections: Mapping[str, Any], folder: Path) -> str:
+    build_training(sections, directory=folder).measure.data.examples("test", 1)
+    return ""
+
+
+def _check_attack(sections: Mapping[str, Any], folder: Path) -> str:
+    check_attack(sections)  # its networks may have yet to be trained
+    return ""
+
+
+_RUNS: dict[str, tuple[Callable[[Mapping[str, Any], Path], str], str]] = {
+    "search": (_check_whole_search, "searches"),
+    "train": (_check_training, "trainings"),
+    "attack": (_check_attack, "attacks"),
+}
 
 
 def _single_parameters(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """List the parameters of a search space one by one, at each of their ends or choices."""
-    found: list[dict[str, Any]] = [{}]
-    for key, domain in space.items():
-        kind, values = domain.get("_type"), domain.get("_value", [])
-        if kind != "choice":
-            found.extend({key: value} for value in values[:2] if kind in _RANGES)
+    return [{}, *({key: value} for key, domain in space.items() for value in _values(domain))]
+
+
+def _values(domain: Mapping[str, Any]) -> list[Any]:
+    """List what may come of a domain; of a choice of several parameters, all combinations."""
+    kind, values = domain.get("_type"), domain.get("_value", [])
+    if kind != "choice":
+        return list(values[:2]) if kind in _RANGES else []
+    found: list[Any] = []
+    for value in values:
+        if not (isinstance(value, Mapping) and "_name" in value):
+            found.append(value)
             continue
-        for value in values:
-            if not (isinstance(value, Mapping) and "_name" in value):
-                found.append({key: value})
-                continue
-            inner = {name: item for name, item in value.items() if name != "_name"}
-            found.extend(parameters for parameters in _single_parameters(inner) if parameters)
+        inner = {name: _values(item) for name, item in value.items() if name != "_name"}
+        found += [
+            {"_name": value["_name"], **dict(zip(inner, chosen, strict=True))}
+            for chosen in itertools.product(*inner.values())
+        ]
     return found
 
 

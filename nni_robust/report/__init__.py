@@ -1,7 +1,9 @@
-"""What is read off records and architectures: drawings of cells."""
+"""What is read off records and architectures: tables, figures, drawings of cells."""
 
 from __future__ import annotations
 
 from nni_robust.report.cell import Edge, draw_cells, save_cells
+from nni_robust.report.plot import PLOTS
+from nni_robust.report.published import TABLES
 
-__all__ = ["Edge", "draw_cells", "save_cells"]
+__all__ = ["PLOTS", "TABLES", "Edge", "draw_cells", "save_cells"]

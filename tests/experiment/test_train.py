@@ -250,7 +250,7 @@ def evaluator(**changed: Any) -> dict[str, Any]:
         ({"network": {"name": "resnet19"}}, r"network\.name must be one of .*'resnet18'"),
         ({"network": {"name": "resnet18", "wdth": 1}}, r"network\..*'wdth'"),
         ({"network": {"name": "resnet18", "activation": "selu"}}, r"network\.activation must be"),
-        ({"network": {"name": "racl-hub"}}, r"network\.name must be 'racl' for images that"),
+        ({"network": {"name": "racl-hub"}}, r"network\.name must not be a .*'racl'"),
         ({"network": {"name": "collections:OrderedDict"}}, r"network must be a torch\.nn\.Module"),
         ({"network": {"name": "racl", "num_classes": 2}}, r"network must give one image 3 logits"),
         ({"network": "resnet18"}, "network must be a mapping with a name"),

@@ -1,0 +1,101 @@
+"""Every table of examples/tables at small scale, to its end under NNI's manager; seconds of each.
+
+    python benchmarks/run_tables.py [NAME ...] [--keep FOLDER] [--port PORT]
+
+NAME is a file without its suffix, such as r_tab1; without any, all are run, trainings before the
+attacks on what they have left. NNI's list of experiments and the results lie in a folder that goes
+when all are done, or in FOLDER. Exit status 1 if a table failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from nni_robust.experiment.follow import follow
+from nni_robust.experiment.manager import find_experiment, read_manifest
+
+TABLES = Path(__file__).parents[1] / "examples" / "tables"
+
+
+def names() -> list[str]:
+    """List the experiments: what is attacked must have been trained."""
+    files = [path for path in TABLES.glob("*.yml") if not path.stem.endswith("_rows")]
+    return [
+        path.stem
+        for path in sorted(files, key=lambda path: (" attack " in path.read_text(), path.stem))
+    ]
+
+
+def write_small(name: str, folder: Path) -> Path:
+    """Copy an experiment, at small scale, beside the rows."""
+    content = yaml.safe_load((TABLES / f"{name}.yml").read_text())
+    content["trialCommand"] = content["trialCommand"].replace("--scale full", "--scale small")
+    content["trialConcurrency"] = 2  # on two cores, a thread each
+    if "classArgs" in content["tuner"]:
+        content["tuner"]["classArgs"]["scale"] = "small"
+    file = folder / f"{name}.yml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def nnictl(*arguments: str) -> None:
+    """Run NNI's command with this Python first in PATH, since trials say ``python3``."""
+    programs = Path(sys.executable).parent
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [programs / "nnictl", *arguments],
+        env={**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def run(name: str, folder: Path, port: int) -> int:
+    """Run one experiment to its end, print its time, and give its exit status."""
+    started = time.monotonic()
+    before = set(read_manifest())
+    nnictl("create", "--config", str(write_small(name, folder)), "--port", str(port))
+    (experiment_id,) = set(read_manifest()) - before
+    try:
+        outcome = follow(find_experiment(experiment_id))
+    finally:
+        nnictl("stop", experiment_id)
+    seconds = time.monotonic() - started
+    status = outcome.exit_status or int(outcome.failed > 0)
+    print(
+        f"{name:<16}{seconds:8.0f} s  {outcome.succeeded:3} trials  {outcome.message}", flush=True
+    )
+    return status
+
+
+def main() -> int:
+    """Run the tables that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
+    parser.add_argument("--port", type=int, default=8899)
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(names()):
+        parser.error(f"NAME must be one of {names()}, got {sorted(unknown)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (options.keep or Path(scratch)).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["HOME"] = str(folder)  # where NNI keeps its experiments
+        for file in TABLES.glob("*_rows.yml"):
+            shutil.copy(file, folder)
+        chosen = [name for name in names() if name in options.names or not options.names]
+        statuses = [run(name, folder, options.port) for name in chosen]
+    return max(statuses, default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

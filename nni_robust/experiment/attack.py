@@ -1,0 +1,242 @@
+"""Attack networks that were trained before, with images of their own or of another network."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import nni
+from torch import nn
+
+from nni_robust.attack import Attack, Transfer
+from nni_robust.data import DATASETS, RobustDataModule
+from nni_robust.evaluator.robustness import check_suite, measure_robustness
+from nni_robust.experiment.config import OPTIONS, at_scale
+from nni_robust.experiment.files import SearchFiles, load_weights
+from nni_robust.experiment.measure import Metrics
+from nni_robust.experiment.named import build_network
+from nni_robust.experiment.row import FULL, Row, find_rows
+from nni_robust.experiment.settings import build, build_threat_model, describe
+from nni_robust.experiment.training import choose_device
+from nni_robust.record import Record, read_records
+
+SECTIONS = ("networks", "target", "source", "evaluator")
+
+_KEYS = ("table", "row", "seed")  # of a training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assault:
+    """How the networks are attacked.
+
+    Attributes
+    ----------
+    attacks
+        The suite; every attack is shown all images, as in the papers' tables.
+    batch_size
+        Images attacked at once.
+    limit
+        Test images, or None for all.
+    seed
+        Of the attacks.
+    """
+
+    attacks: Sequence[Attack]
+    batch_size: int = 256
+    limit: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_suite("attacks", self.attacks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A network that ``python -m nni_robust train`` has left.
+
+    Attributes
+    ----------
+    row
+        Where it belongs.
+    folder
+        Its results.
+    record
+        Its last test.
+    """
+
+    row: Row
+    folder: Path
+    record: Record
+
+    def data(self) -> RobustDataModule:
+        """Give the images that it was trained and tested on."""
+        section = self.record.settings["evaluator"]["data"]
+        data: RobustDataModule = build(section, DATASETS, "settings.data")
+        return data
+
+    def network(self) -> nn.Module:
+        """Build it with the weights of its best epoch, in evaluation mode."""
+        network = build_network(self.record.settings["network"], self.data())
+        network.load_state_dict(load_weights(self.folder / "best.pt"))
+        return network.eval()
+
+
+def check_attack(sections: Mapping[str, Any]) -> Assault:
+    """Check the sections of a file, all but whether its networks are there.
+
+    Parameters
+    ----------
+    sections
+        ``networks``, a folder in which trainings lie at any depth; ``target``, the ``table``,
+        ``row`` and ``seed`` of the network that is tested; ``source``, that of the network that the
+        images are made on, if it is another; ``evaluator``, the attacks.
+
+    Raises
+    ------
+    ValueError
+        In one line, with the path of the key.
+    """
+    sections = at_scale(sections)
+    known = [*SECTIONS, *OPTIONS]
+    for key in sections:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{key} is not a section; sections are {known}.{hint}")
+    for key in ("networks", "target", "evaluator"):
+        if key not in sections:
+            raise ValueError(f"{key} is missing: needed are the sections {SECTIONS}.")
+    for key in ("target", "source"):
+        wanted = sections.get(key, dict.fromkeys(_KEYS))
+        if not isinstance(wanted, Mapping) or set(wanted) != set(_KEYS):
+            raise ValueError(f"{key} must be a mapping with the keys {_KEYS}, got {wanted!r}.")
+    section = sections["evaluator"]
+    if not isinstance(section, Mapping):
+        raise ValueError(f"evaluator must be a mapping with the key 'attacks', got {section!r}.")
+    rest = {key: value for key, value in section.items() if key != "threat_model"}
+    given: dict[str, Any] = {"seed": sections["seed"]} if "seed" in sections else {}
+    if "threat_model" in section:
+        path = "evaluator.threat_model"
+        given["threat_model"] = build_threat_model(section["threat_model"], path)
+    assault: Assault = build({"name": "attack", **rest}, {"attack": Assault}, "evaluator", **given)
+    return assault
+
+
+def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
+    """Attack a trained network on its test images, and record it.
+
+    Parameters
+    ----------
+    sections
+        As for :func:`check_attack`.
+    directory
+        Folder of the results.
+
+    Returns
+    -------
+    dict
+        ``default``, the accuracy under the worst attack for each image, ``clean``, and one key an
+        attack, ``transfer_pgd100`` where there is a source.
+
+    Raises
+    ------
+    ValueError
+        In one line: a section is wrong, or a network is not there.
+    """
+    assault = check_attack(sections)
+    scale = str(sections.get("scale", FULL))
+    sections = at_scale(sections)
+    networks = Path(sections["networks"])
+    target = find_trained(networks, "target", sections["target"], scale)
+    data, device = target.data(), choose_device("auto")
+    attacks = assault.attacks
+    settings = {
+        "network": target.record.settings["network"],
+        "target": str(target.folder),
+        "evaluator": {"name": "attack", **_describe(assault), "data": describe(data)},
+    }
+    if "source" in sections:
+        source = find_trained(networks, "source", sections["source"], scale)
+        settings["source"] = str(source.folder)
+        network = source.network().to(device)
+        attacks = [Transfer(source=network, attack=attack) for attack in attacks]
+    x, y = data.examples("test", assault.limit)
+    result = measure_robustness(
+        target.network().to(device),
+        x,
+        y,
+        attacks=attacks,
+        batch_size=assault.batch_size,
+        seed=assault.seed,
+        keep_fooled=True,
+    )
+    accuracies = result.accuracies()
+    metrics = {"default": accuracies.pop("robust"), **accuracies}
+    files = SearchFiles(directory)
+    files.directory.mkdir(parents=True, exist_ok=True)
+    Record(
+        sample={},
+        genotype=target.record.genotype,
+        stage="attack",
+        metrics=metrics,
+        seed=assault.seed,
+        settings=settings,
+        details={"num_images": len(x)},
+    ).append(files.records)
+    if nni.get_current_parameter() is not None:
+        nni.report_final_result(metrics)
+    return metrics
+
+
+def find_trained(networks: Path, path: str, wanted: Mapping[str, Any], scale: str) -> Trained:
+    """Find the one finished training of a row.
+
+    Parameters
+    ----------
+    networks
+        Folder below which trainings lie.
+    path
+        Where *wanted* stands, for messages.
+    wanted
+        ``table``, ``row`` and ``seed``.
+    scale
+        Of the training.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or more than one.
+    """
+    row = Row(**wanted, scale=scale)
+    found = [
+        Trained(row=row, folder=folder, record=record)
+        for folder, other in find_rows(networks)
+        if other == row and (record := _last_test(folder)) is not None
+    ]
+    if not found:
+        raise ValueError(
+            f"{path} must be a finished training below {str(networks)!r}, but there is none of "
+            f"{row}. Train it first: the experiment of table {row.table!r}."
+        )
+    if len(found) > 1:
+        folders = [str(trained.folder) for trained in found]
+        raise ValueError(
+            f"{path} must be one training, but of {row} there are {len(found)}: {folders}. Move "
+            "all but one away."
+        )
+    return found[0]
+
+
+def _last_test(folder: Path) -> Record | None:
+    records, weights = SearchFiles(folder).records, folder / "best.pt"
+    if not records.is_file() or not weights.is_file():
+        return None
+    tests = [r for r in read_records(records) if r.stage == "final" and r.error is None]
+    return tests[-1] if tests else None
+
+
+def _describe(assault: Assault) -> dict[str, Any]:
+    return {field.name: describe(getattr(assault, field.name)) for field in fields(assault)}

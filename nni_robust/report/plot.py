@@ -1,0 +1,209 @@
+"""The papers' figures, drawn from the records of searches and trainings."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import StatisticsError, correlation
+from typing import TYPE_CHECKING
+
+from nni_robust.record import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROBUST = "robust accuracy (%)"
+_STAGES = {"screen": "inherited weights", "candidate": "fine-tuned"}
+
+
+def draw_density(records: Sequence[Record]) -> Figure:
+    """Plot robust accuracy over the density of RobNets: [RobNets] Fig. 5."""
+    figure = _figure(5, 3.6)
+    _scatter_stages(figure.add_subplot(), records, "density")
+    return figure
+
+
+def draw_convolutions(records: Sequence[Record]) -> Figure:
+    """Plot robust accuracy over convolutions, and over direct edges that carry one.
+
+    [RobNets] Fig. 6, whose second axis is the share of the convolutions that are direct.
+    """
+    figure = _figure(9, 3.6)
+    left, right = figure.subplots(1, 2, sharey=True)
+    _scatter_stages(left, records, "convs")
+    _scatter_stages(right, records, "direct")
+    return figure
+
+
+def draw_fsp(records: Sequence[Record]) -> Figure:
+    """Plot what an attack takes off the accuracy over the FSP distance of every cell.
+
+    [RobNets] Fig. 7 and 8. Of networks with inherited weights, each a point in every panel.
+    """
+    points = [r for r in records if r.stage == "screen" and r.details.get("fsp_unit")]
+    if not points:
+        raise ValueError("records must hold screened networks with FSP distances, got none.")
+    num_cells = {len(record.details["fsp_unit"]) for record in points}
+    if len(num_cells) > 1:
+        raise ValueError(
+            f"records must be of networks of one depth, got {sorted(num_cells)} cells. Name the "
+            "folder of one search."
+        )
+    gaps = [100 * (r.metrics["clean"] - r.metrics["default"]) for r in points]
+    columns = min(5, *num_cells)
+    rows = math.ceil(len(points[0].details["fsp_unit"]) / columns)
+    figure = _figure(2.2 * columns, 1.9 * rows + 0.4)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flatten()
+    for cell, axes in enumerate(panels):
+        if cell >= len(points[0].details["fsp_unit"]):
+            axes.set_axis_off()
+            continue
+        distances = [record.details["fsp_unit"][cell] for record in points]
+        axes.scatter(distances, gaps, s=9)
+        axes.set_title(f"cell {cell}{_correlation(distances, gaps)}", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.locator_params(axis="x", nbins=3)
+        axes.ticklabel_format(axis="x", scilimits=(-1, 2))
+        axes.xaxis.offsetText.set_fontsize(7)
+        axes.grid(alpha=0.3)
+    figure.supxlabel("FSP distance", fontsize=9)
+    figure.supylabel("clean - robust accuracy (%)", fontsize=9)
+    return figure
+
+
+def draw_search(records: Sequence[Record]) -> Figure:
+    """Plot what fine-tuning gives sampled networks: [RobNets] Fig. 3."""
+    points = [r for r in records if r.stage == "candidate" and "inherited" in r.metrics]
+    if not points:
+        raise ValueError(
+            "records must hold candidates that inherited weights and were fine-tuned, got none."
+        )
+    before = [100 * record.metrics["inherited"] for record in points]
+    after = [100 * record.metrics["default"] for record in points]
+    figure = _figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    left.scatter(before, after, s=12)
+    ends = [min(*before, *after), max(*before, *after)]
+    left.plot(ends, ends, color="0.6", linewidth=1)
+    left.set_xlabel("inherited weights: " + _ROBUST)
+    left.set_ylabel("fine-tuned: " + _ROBUST)
+    left.set_title(f"{len(points)} networks{_correlation(before, after)}", fontsize=9)
+    right.hist(after, bins=min(30, max(5, len(points) // 10)))
+    right.axvline(sum(after) / len(after), color="0.2", linestyle="--")
+    right.set_title(f"mean {sum(after) / len(after):.2f} %", fontsize=9)
+    right.set_xlabel("fine-tuned: " + _ROBUST)
+    right.set_ylabel("networks")
+    return figure
+
+
+def draw_size(records: Sequence[Record]) -> Figure:
+    """Plot accuracy under PGD-100 over the parameters of trained networks: [RobNets] Fig. 1."""
+    points = [
+        record
+        for record in records
+        if record.stage == "final" and {"params_m", "pgd100"} <= set(record.metrics)
+    ]
+    if not points:
+        raise ValueError("records must hold trainings that were tested by PGD-100, got none.")
+    figure = _figure(5, 3.6)
+    axes = figure.add_subplot()
+    for record in points:
+        place = (record.metrics["params_m"], 100 * record.metrics["pgd100"])
+        axes.scatter(*place, s=18, color="C0")
+        name = record.settings.get("network", {}).get("name", "")
+        axes.annotate(name, place, (3, 3), textcoords="offset points", fontsize=7)
+    axes.set_xlabel("parameters (millions)")
+    axes.set_ylabel("accuracy under PGD-100 (%)")
+    axes.grid(alpha=0.3)
+    return figure
+
+
+PLOTS: dict[str, Callable[[Sequence[Record]], Figure]] = {
+    "density": draw_density,
+    "convolutions": draw_convolutions,
+    "fsp": draw_fsp,
+    "search": draw_search,
+    "size": draw_size,
+}
+"""From the name of a figure to how it is drawn."""
+
+
+def save_plot(path: Path, records: Sequence[Record], name: str) -> tuple[Path, Path]:
+    """Draw a figure into two files, as SVG and as PNG; the same records give the same bytes.
+
+    Parameters
+    ----------
+    path
+        The files without their suffix.
+    records
+        What there is; a figure takes what it needs.
+    name
+        One of :data:`PLOTS`.
+
+    Returns
+    -------
+    svg, png
+        The files written.
+    """
+    from matplotlib import style
+
+    if name not in PLOTS:
+        raise ValueError(f"plot must be one of {list(PLOTS)}, got {name!r}.")
+    files = (path.with_name(f"{path.name}.svg"), path.with_name(f"{path.name}.png"))
+    # Whatever the user's own settings of matplotlib are.
+    with style.context(["default", {"svg.hashsalt": "nni_robust", "svg.fonttype": "path"}]):
+        figure = PLOTS[name](records)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file, metadata in zip(files, ({"Date": None}, {}), strict=True):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=file.suffix[1:], dpi=200, metadata=metadata)
+            scratch = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+            scratch.write_bytes(buffer.getvalue())
+            scratch.replace(file)
+    return files
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _scatter_stages(axes: Axes, records: Sequence[Record], metric: str) -> None:
+    """Plot robust accuracy over a metric, in a colour for every stage."""
+    titles = []
+    for stage, label in _STAGES.items():
+        points = [r.metrics for r in records if r.stage == stage and metric in r.metrics]
+        if not points:
+            continue
+        x = [m[metric] for m in points]
+        y = [100 * m["default"] for m in points]
+        axes.scatter(x, y, s=12, label=label)
+        titles.append(f"{len(points)} {label}{_correlation(x, y)}")
+    if not titles:
+        raise ValueError(
+            f"records must hold screened networks or candidates with {metric!r}, got none."
+        )
+    axes.set_title("\n".join(titles), fontsize=9)
+    axes.set_xlabel(_AXES[metric])
+    axes.set_ylabel(_ROBUST)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+
+
+_AXES = {
+    "density": "density",
+    "convs": "convolutions a cell",
+    "direct": "share of direct edges with a convolution",
+}
+
+
+def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
+    try:
+        return f", r = {correlation(x, y):.2f}"
+    except StatisticsError:  # one point, or no differences
+        return ""
