@@ -12,6 +12,7 @@ from typing import Any
 import nni.nas.strategy  # noqa: F401  # before NNI's one-shot strategies
 import yaml
 from nni.nas.evaluator import Evaluator
+from nni.nas.hub.pytorch.nasnet import NDS
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
 from nni.nas.space import ExecutableModelSpace, SimplifiedModelSpace
@@ -242,7 +243,14 @@ def check_one_shot(search: Search) -> None:
             f"space must have choices to search, but {type(search.space).__name__} has none."
         )
     sample = {label: leaf.default() for label, leaf in choices.items()}
-    derive(search.space, sample, search.evaluator.derived)
+    network = derive(search.space, sample, search.evaluator.derived)
+    recipe = search.evaluator.retrain_recipe
+    if (recipe.drop_path or recipe.auxiliary_weight) and not isinstance(network, NDS):
+        raise ValueError(
+            "evaluator.retrain_recipe.drop_path and auxiliary_weight must be 0, since a "
+            f"{type(network).__name__} drops no paths and has no auxiliary head. Train the derived "
+            "cell by NNI's hub."
+        )
 
 
 def check_multi_trial(search: Search) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import Recipe
+from nni_robust.evaluator.objective import Free
 from nni_robust.evaluator.robustness import check_suite
 from nni_robust.experiment.drawing import save_drawing
 from nni_robust.experiment.files import (
@@ -117,6 +118,13 @@ class OneShotSearch:
                 f"retrain_validation_split must lie between 0 and 1, "
                 f"got {retrain_validation_split!r}."
             )
+        if isinstance(search_recipe.objective, Free):
+            raise ValueError(
+                "search_recipe.objective must not be 'free', whose perturbation belongs to one "
+                "stream of images, and a search has two. Take 'fast'."
+            )
+        search_recipe.objective.attack(search_attack)  # refuses one that it cannot use
+        retrain_recipe.objective.attack(train_attack)
         if search_recipe.max_norm is not None:
             raise ValueError(
                 "search_recipe.max_norm must be left out: in the search the strategy clips, "

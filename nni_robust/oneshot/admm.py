@@ -18,7 +18,7 @@ from nni_robust.functional.lognormal import confidence_constraint
 from nni_robust.oneshot.bound import BoundOptions, LipschitzBound
 from nni_robust.oneshot.lagrangian import ADMM, AugmentedLagrangian, ConstraintOptions
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.oneshot.mixture import mixed_nodes
+from nni_robust.oneshot.mixture import MixedEdge, mixed_nodes
 
 _STATE = "racl_state"
 _BETAS = (0.5, 0.999)  # of Adam, as in DARTS and PC-DARTS
@@ -133,29 +133,40 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
                 edges = [edge for node in nodes for edge in node.edges]
                 for edge, size in zip(edges, self._restored["sizes"], strict=True):
                     edge.size = (size[0], size[1])
-            self._bound = LipschitzBound(nodes, self.weights.rows, self.bound_options)
+            self._bound = LipschitzBound(
+                nodes,
+                self.weights.rows,
+                self.bound_options,
+                required=self.admm.lagrangian is not None,
+            )
             if self._restored is not None:
                 self._bound.load_state_dict(self._restored)
         return self._bound
 
     def report(self) -> dict[str, float]:
-        """Give where the search stands, by the names that are logged."""
+        """Give where the search stands, by the names that are logged.
+
+        There is no ``constraint`` as long as a relative target is not taken.
+        """
         with torch.no_grad():
             mu, variance = self.bound(*self.weights.log_normals())
-            constraint = self._constraint(mu, variance)
+            constraint = None if self.log_target is None else self._constraint(mu, variance)
         shares = self.bound.shares(self.weights)
         return {
-            "constraint": float(constraint),
+            **({} if constraint is None else {"constraint": float(constraint)}),
             "bound_mu": float(mu),
             "bound_variance": float(variance),
             "dual": 0.0 if self.admm.lagrangian is None else self.admm.lagrangian.dual,
-            **_decidedness(self.weights, [e.label for e in self._weighed_edges()]),
+            **_decidedness(self.weights, self._weighed_edges()),
             **{f"share/{name}": share for name, share in shares.items()},
         }
 
     def export(self) -> dict[str, Any]:
         """Give the sample of the candidates that rank first."""
-        self.weights.settle(torch.Generator().manual_seed(self._generator.initial_seed()))
+        with torch.no_grad():  # a search that was resumed at its very end has drawn nothing
+            self.weights.draw(None)
+        seed = self._generator.initial_seed() + 1  # not the stream of the search's draws
+        self.weights.settle(torch.Generator().manual_seed(seed))
         mixed_nodes(self.model)  # lets the inputs know the operations on their edges
         sample: dict[str, Any] = super().export()
         return sample
@@ -249,25 +260,29 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
     def _log_architecture(self, name: str, value: Any, **options: Any) -> None:
         self.log(f"architecture/{name}", value, **{**options, "prog_bar": False})
 
-    def _weighed_edges(self) -> list[Any]:
+    def _weighed_edges(self) -> list[MixedEdge]:
         edges = [edge for node in mixed_nodes(self.model) for edge in node.edges]
         return [edge for edge in edges if edge.label is not None]
 
 
-def _decidedness(weights: LogNormalWeights, labels: list[str]) -> dict[str, float]:
-    """Entropy and sureness of the choices of operations, averaged over those with several."""
+def _decidedness(weights: LogNormalWeights, edges: list[MixedEdge]) -> dict[str, float]:
+    """Entropy and sureness of the choices of operations, averaged over those with several.
+
+    Operations that give zeros are left out: no training reaches their weights.
+    """
     mu, variance = (table.detach() for table in weights.log_normals())
     entropies, surenesses = [], []
-    for label in dict.fromkeys(labels):
-        count = weights.sizes[label]
-        if count < 2:
-            continue
+    for label, edge in {str(edge.label): edge for edge in edges}.items():
+        live = torch.tensor(edge.live(), device=mu.device)
         row = weights.rows[label]
-        shares = mu[row, :count].softmax(0)
-        entropies.append(float(-(shares * shares.log()).sum()) / math.log(count))
-        first, second = mu[row, :count].topk(2).indices.tolist()
-        spread = float((variance[row, first] + variance[row, second]).sqrt())
-        gap = float(mu[row, first] - mu[row, second])
+        medians, spreads = (table[row, : len(live)][live] for table in (mu, variance))
+        if len(medians) < 2:
+            continue
+        shares = medians.softmax(0)
+        entropies.append(float(-(shares * shares.log()).sum()) / math.log(len(medians)))
+        first, second = medians.topk(2).indices.tolist()
+        spread = float((spreads[first] + spreads[second]).sqrt())
+        gap = float(medians[first] - medians[second])
         surenesses.append(float(ndtr(gap / spread)) if spread else float(gap > 0))
     if not entropies:
         return {}

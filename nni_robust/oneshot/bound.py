@@ -81,6 +81,8 @@ class LipschitzBound:
         From a label to its row in the table of weights.
     options
         How the bound is taken.
+    required
+        Whether a network of which nothing can be measured is refused, or has the bound 1.
 
     Attributes
     ----------
@@ -92,7 +94,7 @@ class LipschitzBound:
     Raises
     ------
     ValueError
-        If no operation at all can be measured.
+        If ``constants`` names no operation, or no operation at all can be measured.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class LipschitzBound:
         nodes: Sequence[MixedNode],
         rows: Mapping[str, int],
         options: BoundOptions = BoundOptions(),  # an immutable value
+        *,
+        required: bool = True,
     ) -> None:
         self.options = options
         self.nodes = list(nodes)
@@ -109,6 +113,10 @@ class LipschitzBound:
             for number, edge in enumerate(self._edges)
             for column, name in enumerate(edge.operations)
         ]
+        names = sorted({name for _, _, name in self._places})
+        for name in options.constants:
+            if name not in names:
+                raise ValueError(f"constants must be of {names}, got {name!r}.")
         self.constants = self._measure(self._edges)
         plain = len(rows)  # the row of weights that are all 1
         self._alpha = torch.tensor(
@@ -123,7 +131,7 @@ class LipschitzBound:
         self.unknown = {
             self._places[int(key)][2]: reason for key, reason in self.constants.unknown.items()
         }
-        if len(self.constants.unknown) == len(self._places):
+        if required and len(self.constants.unknown) == len(self._places):
             raise ValueError(
                 f"the space must have an operation whose Lipschitz constant can be measured, but "
                 f"of {sorted(self.unknown)} none can: {next(iter(self.unknown.values()))} Give "

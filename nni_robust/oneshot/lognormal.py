@@ -67,6 +67,8 @@ class LogNormalWeights(nn.Module):
             raise ValueError(f"initial_sigma must lie in [{low}, {high}], got {initial_sigma!r}.")
         if rank not in ("median", "mean", "lower", "sampled"):
             raise ValueError(f"rank must be 'median', 'mean', 'lower' or 'sampled', got {rank!r}.")
+        if rank_deviations < 0:
+            raise ValueError(f"rank_deviations must not be negative, got {rank_deviations!r}.")
         self.rows = {label: row for row, label in enumerate(sizes)}
         self.sizes = dict(sizes)
         self.confidence_learning = confidence_learning
@@ -137,9 +139,9 @@ class LogNormalWeights(nn.Module):
         ranking = self.mu.detach() if self._ranking is None else self._ranking
         return ranking[self.rows[label], : self.sizes[label]]
 
-    def shares(self, label: str) -> Tensor:
-        """Give the share of every candidate in the sum of the medians, shape (n,)."""
-        return self.mu.detach()[self.rows[label], : self.sizes[label]].softmax(0)
+    def medians(self, label: str) -> Tensor:
+        """Give the logarithms of the medians of a choice, shape (n,)."""
+        return self.mu.detach()[self.rows[label], : self.sizes[label]]
 
     def _sigma(self) -> Tensor:
         """Give the standard deviations, 0 where there is no candidate."""

@@ -54,6 +54,10 @@ class MixedEdge:
             return next(iter(self.operations.values()))(x)  # type: ignore[no-any-return]
         return _weighted_sum([w for w, _ in live], [operation(x) for _, operation in live])
 
+    def live(self) -> list[bool]:
+        """Tell of every operation whether it gives anything but zeros."""
+        return [not is_zero(operation) for operation in self.operations.values()]
+
     def best(self, weights: LogNormalWeights) -> tuple[float, str]:
         """Give the highest rank of an operation that does not give zeros, and its name."""
         ranking = weights.ranking(str(self.label)).tolist()
@@ -117,7 +121,7 @@ class LogNormalMixedLayer(LayerChoice, BaseSuperNetModule):  # type: ignore[misc
 
     def export_probs(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Give the share of every operation in the sum of the medians."""
-        return _shares(self._weights, self.label, self.names, memo)
+        return _shares(self._weights, self.label, self.names, memo, self.edge.live())
 
     @classmethod
     def mutate(
@@ -254,7 +258,8 @@ class LogNormalMixedCell(PathSamplingCell):  # type: ignore[misc]
         probs: dict[str, Any] = {}
         for node in self.nodes:
             for edge in node.edges:
-                probs.update(_shares(self._weights, edge.label, list(edge.operations), memo))
+                names = list(edge.operations)
+                probs.update(_shares(self._weights, edge.label, names, memo, edge.live()))
             probs.update(_shares(self._weights, node.label, range(len(node.edges)), memo))
         return probs
 
@@ -283,8 +288,19 @@ def count_candidates(space: Any) -> dict[str, int]:
     -------
     dict
         From the label of a row of weights to its length. Empty if there is nothing to weigh.
+
+    Raises
+    ------
+    ValueError
+        If there is a Cell whose nodes cannot be told from its choices.
     """
     sizes: dict[str, int] = {}
+    if type(space) is Cell and not _becomes_one_twin(space) and space.num_ops_per_node > 1:
+        raise ValueError(
+            f"Cell {str(space.label)!r} must be built of callables that make its operations, or "
+            f"take one operation a node, got modules and {space.num_ops_per_node} a node: which of "
+            "them are added cannot be seen in its choices."
+        )
     if type(space) is LayerChoice:
         sizes[str(space.label)] = len(space.names)
     elif type(space) is InputChoice:
@@ -345,11 +361,18 @@ def _attach(twin: nn.Module, weights: LogNormalWeights) -> None:
 
 
 def _shares(
-    weights: LogNormalWeights, label: Any, names: Iterable[Any], memo: dict[str, Any]
+    weights: LogNormalWeights,
+    label: Any,
+    names: Iterable[Any],
+    memo: dict[str, Any],
+    live: list[bool] | None = None,
 ) -> dict[str, Any]:
     if label in memo:
         return {}
-    return {label: dict(zip(names, weights.shares(str(label)).tolist(), strict=True))}
+    medians = weights.medians(str(label))
+    if live is not None and any(live):  # what gives zeros is never chosen, whatever its weight
+        medians = medians.masked_fill(~torch.tensor(live, device=medians.device), -math.inf)
+    return {label: dict(zip(names, medians.softmax(0).tolist(), strict=True))}
 
 
 def _weighted_sum(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:

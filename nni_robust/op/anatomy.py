@@ -122,7 +122,7 @@ def batch_norm_scale(norm: Norm) -> Tensor:
     """
     assert norm.running_var is not None
     scale = (norm.running_var + norm.eps).rsqrt()
-    return scale if norm.weight is None else scale * norm.weight.abs()
+    return scale if norm.weight is None else scale * norm.weight
 
 
 def is_zero(module: nn.Module) -> bool:

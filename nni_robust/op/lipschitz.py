@@ -143,7 +143,7 @@ class LipschitzConstants:
         if self.fold_batch_norm:
             scales = [part for part in _flat(self._parts) if isinstance(part, Scale)]
             measured += scales
-            norms += [batch_norm_scale(scale.norm).amax()[None] for scale in scales]
+            norms += [batch_norm_scale(scale.norm).abs().amax()[None] for scale in scales]
         values = torch.cat(norms) if norms else torch.ones(0)
         # Python's numbers are copied to the device and back once, not once an operation.
         values_of = dict(zip(measured, values.tolist(), strict=True))

@@ -49,7 +49,8 @@ class RACL(OneShotStrategy):  # type: ignore[misc]  # NNI is untyped
     alternate
         Whether sigma moves after mu, or both at once.
     normalize, initial_sigma, rank, rank_deviations
-        The log-normals; see :class:`nni_robust.oneshot.lognormal.LogNormalWeights`.
+        The log-normals; see :class:`nni_robust.oneshot.lognormal.LogNormalWeights`. An input ranks
+        by its own number plus that of the best operation on its edge.
     learning_rate, weight_decay
         Of Adam on the architecture.
     warmup_epochs
@@ -70,7 +71,9 @@ class RACL(OneShotStrategy):  # type: ignore[misc]  # NNI is untyped
 
     Notes
     -----
-    [RACL] Sec. 2 and 3.1; what the paper leaves open is an option, its default named there.
+    [RACL] Sec. 2 and 3.1; what the paper leaves open is an option, its default named there. Weight
+    decay is that of the paper, on mu: it pulls medians towards 1, where softmax, for which PC-DARTS
+    has it, would cancel the pull.
     """
 
     def __init__(
@@ -109,6 +112,8 @@ class RACL(OneShotStrategy):  # type: ignore[misc]  # NNI is untyped
                 f"learning_rate must be positive and weight_decay not negative, "
                 f"got {learning_rate!r} and {weight_decay!r}."
             )
+        if max_norm is not None and not max_norm > 0:
+            raise ValueError(f"max_norm must be positive or None, got {max_norm!r}.")
         if warmup_epochs < 0 or refresh_every < 1:
             raise ValueError(
                 f"warmup_epochs must be at least 0 and refresh_every at least 1, "

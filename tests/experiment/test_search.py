@@ -120,6 +120,17 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_result(done, tmp_path, mo
     assert stages == [planted, ("search", None), planted, ("candidate", None), ("final", None)]
 
 
+@pytest.mark.usefixtures("no_onnx")
+def test_a_search_that_was_stopped_after_its_last_epoch_goes_on(done, tmp_path, monkeypatch):
+    _, metrics = done
+    path, results = write(tmp_path), str(tmp_path / "results")
+    with monkeypatch.context() as patch:
+        patch.setattr("nni_robust.experiment.search.write_text", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_search(path, results)
+    assert run_search(path, results) == metrics
+
+
 def test_a_failed_search_is_on_record(tmp_path):
     path = write(
         tmp_path, **{"evaluator.search_recipe": {"learning_rate": 1e12}, "strategy.max_norm": None}
@@ -215,6 +226,24 @@ EXPERIMENT = {
         ({"evaluator.retrain_epochs": 0}, {}, "retrain_epochs must be at least 1"),
         ({"evaluator.derived": {"wdth": 4}}, {}, "evaluator.derived.wdth is not known"),
         ({"seed": -1}, {}, "search.yml.seed must be a whole number"),
+        (
+            {"evaluator.retrain_recipe": {"name": "racl_clean"}, "evaluator.train_attack": None},
+            {},
+            "drop_path and auxiliary_weight must be 0",
+        ),
+        (
+            {
+                "evaluator.retrain_recipe": {"objective": {"name": "trades"}},
+                "evaluator.train_attack": None,
+            },
+            {},
+            "must be an attack for the obj",
+        ),
+        (
+            {"evaluator.search_recipe": {"objective": {"name": "free"}}},
+            {},
+            "search_recipe.objective must not be 'free'",
+        ),
         (
             {},
             {"searchSpace": {"strategy.confidence": {"_type": "uniform", "_value": [0.5, 1.5]}}},

@@ -372,3 +372,19 @@ def test_a_wrong_argument_is_refused(options, message):
         LipschitzConstants(
             **{"operations": {"it": nn.Identity()}, "sizes": {"it": SIZE}, **options}
         )
+
+
+def test_a_negative_weight_of_a_batch_norm_keeps_its_sign_between_convolutions():
+    """By hand: 1 x 1 + (-1) x (-1) = 2; with the signs lost, the map would be zero."""
+    first, norm, second = (
+        nn.Conv2d(1, 2, 1, bias=False),
+        nn.BatchNorm2d(2, eps=0.0),
+        nn.Conv2d(2, 1, 1),
+    )
+    with torch.no_grad():
+        first.weight.fill_(1.0)
+        norm.weight.copy_(torch.tensor([1.0, -1.0]))
+        second.weight.copy_(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1))
+    chain = nn.Sequential(first, norm, second)
+    constants = LipschitzConstants({"chain": chain}, {"chain": (4, 4)}, fold_batch_norm=True)
+    assert constants.update(20).exp().item() == pytest.approx(2.0, rel=1e-3)

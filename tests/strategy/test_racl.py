@@ -11,7 +11,7 @@ import torch
 from nni.nas.evaluator.pytorch import Classification
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.hub.pytorch import DARTS, NasBench201
-from nni.nas.nn.pytorch import InputChoice, LayerChoice, ModelSpace, Repeat
+from nni.nas.nn.pytorch import Cell, InputChoice, LayerChoice, ModelSpace, Repeat
 from nni.nas.space import RawFormatModelSpace, model_context
 from torch import nn
 from torch.testing import assert_close
@@ -169,7 +169,21 @@ def test_a_strong_constraint_lowers_the_bound():
     assert free["dual"] == 0
 
 
-def test_a_relative_target_is_taken_from_the_start():
+@pytest.mark.parametrize(("scale", "share"), [(1.0, 1.5), (1e9, 0.5)])
+def test_a_relative_target_is_taken_from_the_start(scale, share):
+    """By hand: half of a positive quantile, and half as much again of a negative one."""
+    space = small(operations=["max_pool_3x3", "skip_connect"])
+    options = {**SETTINGS, "learning_rate": 1e-12, "constants": {"max_pool_3x3": scale}}
+    strategy = RACL(**options, relative_target=0.5)
+    module = search(space, strategy)
+    report = module.report()
+    start = report["bound_mu"] + 1.2815515655446004 * report["bound_variance"]
+    assert (start > 0) == (scale > 1)
+    # The skips of the reductions have weights, which go on learning after the start.
+    assert module.log_target == pytest.approx(share * start, rel=0.2)
+
+
+def test_the_constraint_is_told_against_the_relative_target():
     module = search(small(), RACL(**SETTINGS, relative_target=0.5))
     start = module.log_target
     assert start is not None
@@ -231,6 +245,53 @@ def test_every_option_runs(options):
     module = search(small(), RACL(**SETTINGS, **options))
     assert all(math.isfinite(value) for value in module.report().values())
     module.export()
+
+
+@pytest.mark.parametrize(
+    ("option", "figure"),
+    [
+        ({"eq12": "printed"}, "bound_variance"),
+        ({"cell_correlation": "shared"}, "bound_variance"),
+        ({"pooling": "operator"}, "bound_mu"),
+        ({"fold_batch_norm": True}, "bound_mu"),
+        ({"lipschitz": "layers"}, "bound_mu"),
+        ({"lipschitz": "reshaped"}, "bound_mu"),
+        ({"exact_sigma": True}, "constraint"),
+        ({"confidence": 0.7}, "constraint"),
+        ({"lipschitz_target": 2.0}, "constraint"),
+        ({"constants": {"sep_conv_3x3": 50.0}}, "bound_mu"),
+        ({"normalize": True}, "bound_mu"),
+    ],
+    ids=str,
+)
+def test_every_option_of_the_bound_reaches_it(option, figure):
+    """At the same weights: no step moves them."""
+    still = {**SETTINGS, "warmup_epochs": 9}
+    plain = search(small(), RACL(**still), evaluator(epochs=1)).report()
+    other = search(small(), RACL(**{**still, **option}), evaluator(epochs=1)).report()
+    assert other[figure] != pytest.approx(plain[figure], rel=1e-3)
+
+
+def test_what_gives_zeros_counts_in_no_share():
+    module = search(small(), RACL(**SETTINGS))
+    probs = module.export_probs()["normal/edge_0_2"]
+    assert probs["none"] == 0.0
+    assert sum(probs.values()) == pytest.approx(1.0)
+
+
+def test_a_cell_whose_nodes_cannot_be_told_is_refused():
+    class Parallel(ModelSpace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = Cell([nn.Identity(), nn.Dropout()], 1, 2, label="cell")
+
+    with pytest.raises(ValueError, match="'cell' must be built of callables"):
+        search(Parallel(), RACL(**SETTINGS))
+
+
+def test_a_constant_of_no_operation_is_refused():
+    with pytest.raises(ValueError, match=r"constants must be of \['avg_pool_3x3'.*got 'sepconv'"):
+        search(small(), RACL(**SETTINGS, constants={"sepconv": 2.0}))
 
 
 def test_nas_bench_201_of_the_hub_is_searched_node_by_node():
@@ -342,6 +403,7 @@ def test_a_space_of_which_nothing_can_be_measured_is_refused():
 
     with pytest.raises(ValueError, match="must have an operation whose Lipschitz constant can be"):
         search(Unmeasured(), RACL(**SETTINGS))
+    assert search(Unmeasured(), RACL(**SETTINGS, constrained=False)).report()["bound_mu"] == 0.0
 
 
 def test_a_loss_that_is_no_number_ends_the_search():
@@ -356,6 +418,8 @@ def test_a_loss_that_is_no_number_ends_the_search():
         ({"rho": 0}, "rho must be positive, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"refresh_every": 0}, "refresh_every at least 1"),
+        ({"max_norm": -1.0}, "max_norm must be positive or None"),
+        ({"rank_deviations": -3.0}, "rank_deviations must not be negative"),
         ({"lipschitz": "frobenius"}, "lipschitz must be one of"),
         ({"constants": {"odd": -1.0}}, r"constants\['odd'\] must not be negative"),
         ({"initial_sigma": 2.0}, "initial_sigma must lie in"),
