@@ -31,7 +31,7 @@ REFRESH_EVERY = 50
 CASES: list[tuple[str, dict[str, int], int, int, int]] = [  # name, space, image, batch, steps
     ("examples/racl_search.yml", {"num_cells": 3, "width": 8, "partial_channels": 2}, 8, 64, 60),
     ("8 cells of width 16, K = 4", {"num_cells": 8, "width": 16, "partial_channels": 4}, 8, 64, 30),
-    ("the same, CIFAR-10", {"num_cells": 8, "width": 16, "partial_channels": 4}, 32, 128, 6),
+    ("the same, CIFAR-10", {"num_cells": 8, "width": 16, "partial_channels": 4}, 32, 32, 4),
 ]
 
 

@@ -6,6 +6,23 @@ logarithm of the bound of the searched supernet; that of the derived network aft
 the norms of its operations, without and with the scales of batch norms; accuracy on test images,
 clean and under PGD-20; and on 150 of them under the worst of AutoAttack's APGD-CE and APGD-T (the
 whole of it takes ten minutes a network here). At the end medians and ranges.
+
+Last figures: two cores shared with other work, torch 2.13.0+cpu; digits, linf 32/255; medians of
+five seeds and their ranges.
+
+                                       constrained             free
+    ln bound, supernet                 -0.04 (-0.15 to -0.01)   6.01 (5.69 to 6.73)
+    ln bound, derived network           3.31 (1.34 to 5.26)     5.84 (5.53 to 7.96)
+    the same with batch norms          39.00 (35.20 to 42.10)  36.07 (31.24 to 38.89)
+    clean accuracy, %                  99.2 (98.6 to 99.4)     99.4 (98.9 to 99.4)
+    PGD-20, %                          84.1 (79.7 to 85.2)     83.6 (82.7 to 84.1)
+    APGD-CE and APGD-T, 150 images, %  84.7 (76.7 to 85.3)     82.0 (78.0 to 83.3)
+    parameters, millions               0.064                   0.053
+
+The constraint does what it says to the bound of the supernet, and part of that is left in the
+derived network as long as batch norms are left out, as the paper does; with them it has the larger
+bound. Under PGD-20 the constrained network is better in three seeds of five, under APGD in four, by
+less than the noise of 359 and 150 images; in one seed it is four points worse.
 """
 
 from __future__ import annotations
