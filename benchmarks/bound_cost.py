@@ -4,7 +4,11 @@ Run ``OMP_NUM_THREADS=1 python benchmarks/bound_cost.py``. A step is one archite
 step of the network, on synthetic images. The constraint's part holds the bound, its gradient, the
 dual step, and a fiftieth of what measuring all operations takes.
 
-Last figures:
+Last figures, one thread of a machine with other work, torch 2.13.0+cpu; the third case is not
+measured.
+
+    examples/racl_search.yml     step  413 ms, constraint  2.4 ms (0.6 %), measuring all  15 ms
+    8 cells of width 16, K = 4   step 1214 ms, constraint 11.4 ms (0.9 %), measuring all  28 ms
 """
 
 from __future__ import annotations
