@@ -261,7 +261,7 @@ class ADMMModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
         self.log(f"architecture/{name}", value, **{**options, "prog_bar": False})
 
     def _weighed_edges(self) -> list[MixedEdge]:
-        edges = [edge for node in mixed_nodes(self.model) for edge in node.edges]
+        edges = [edge for node in self.bound.nodes for edge in node.edges]
         return [edge for edge in edges if edge.label is not None]
 
 

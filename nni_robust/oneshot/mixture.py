@@ -38,6 +38,9 @@ class MixedEdge:
     operations: Mapping[str, nn.Module]
     size: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        self._live = [not is_zero(operation) for operation in self.operations.values()]
+
     def see(self, x: Tensor) -> None:
         """Note the size of what the operations read."""
         self.size = (int(x.shape[-2]), int(x.shape[-1])) if x.dim() == 4 else (1, 1)
@@ -47,8 +50,10 @@ class MixedEdge:
         self.see(x)
         live = [
             (weight, operation)
-            for weight, operation in zip(weights, self.operations.values(), strict=True)
-            if not is_zero(operation)
+            for weight, operation, is_live in zip(
+                weights, self.operations.values(), self._live, strict=True
+            )
+            if is_live
         ]
         if not live:
             return next(iter(self.operations.values()))(x)  # type: ignore[no-any-return]
@@ -56,15 +61,15 @@ class MixedEdge:
 
     def live(self) -> list[bool]:
         """Tell of every operation whether it gives anything but zeros."""
-        return [not is_zero(operation) for operation in self.operations.values()]
+        return list(self._live)
 
     def best(self, weights: LogNormalWeights) -> tuple[float, str]:
         """Give the highest rank of an operation that does not give zeros, and its name."""
         ranking = weights.ranking(str(self.label)).tolist()
         ranked = [
             (score, name)
-            for score, (name, operation) in zip(ranking, self.operations.items(), strict=True)
-            if not is_zero(operation)
+            for score, name, is_live in zip(ranking, self.operations, self._live, strict=True)
+            if is_live
         ]
         return max(ranked, default=(-math.inf, next(iter(self.operations))))
 

@@ -7,14 +7,14 @@ can meet another or the line of another edge, however dense the cell.
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nni_robust.report.figure import save_figure
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first drawing
     from matplotlib.axes import Axes
@@ -186,30 +186,9 @@ def save_cells(
     svg, png
         The files written.
     """
-    from matplotlib import style
-
     path = Path(path)
     base = path.with_suffix("") if path.suffix in {".svg", ".png"} else path
-    contents = {}
-    # Whatever the user's own settings of matplotlib are.
-    with style.context(["default", {"svg.hashsalt": "nni_robust", "svg.fonttype": "path"}]):
-        figure = draw_cells(cells, title=title)
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", {})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
-            contents[base.with_name(base.name + suffix)] = buffer.getvalue()
-    base.parent.mkdir(parents=True, exist_ok=True)
-    scratch = {file: file.with_name(f"{file.name}.{os.getpid()}.tmp") for file in contents}
-    try:
-        for file, content in contents.items():
-            scratch[file].write_bytes(content)
-        for file in contents:
-            scratch[file].replace(file)
-    finally:
-        for file in scratch.values():
-            file.unlink(missing_ok=True)
-    svg, png = contents
-    return svg, png
+    return save_figure(base, lambda: draw_cells(cells, title=title))
 
 
 def lanes(edges: Sequence[Edge]) -> list[int]:

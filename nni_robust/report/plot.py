@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import StatisticsError, correlation
 from typing import TYPE_CHECKING
 
 from nni_robust.record import Record
+from nni_robust.report.figure import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,22 +148,9 @@ def save_plot(path: Path, records: Sequence[Record], name: str) -> tuple[Path, P
     svg, png
         The files written.
     """
-    from matplotlib import style
-
     if name not in PLOTS:
         raise ValueError(f"plot must be one of {list(PLOTS)}, got {name!r}.")
-    files = (path.with_name(f"{path.name}.svg"), path.with_name(f"{path.name}.png"))
-    # Whatever the user's own settings of matplotlib are.
-    with style.context(["default", {"svg.hashsalt": "nni_robust", "svg.fonttype": "path"}]):
-        figure = PLOTS[name](records)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for file, metadata in zip(files, ({"Date": None}, {}), strict=True):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=file.suffix[1:], dpi=200, metadata=metadata)
-            scratch = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-            scratch.write_bytes(buffer.getvalue())
-            scratch.replace(file)
-    return files
+    return save_figure(path, lambda: PLOTS[name](records))
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nni_robust.record import Record
+from nni_robust.report.figure import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,17 +157,4 @@ def save_sweep(path: Path, records: Sequence[Record], axis: str) -> tuple[Path, 
     svg, png
         The files written.
     """
-    from matplotlib import style
-
-    files = (path.with_name(f"{path.name}.svg"), path.with_name(f"{path.name}.png"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Whatever the user's own settings of matplotlib are.
-    with style.context(["default", {"svg.hashsalt": "nni_robust", "svg.fonttype": "path"}]):
-        figure = draw_sweep(records, axis)
-        for file, metadata in zip(files, ({"Date": None}, {}), strict=True):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=file.suffix[1:], dpi=200, metadata=metadata)
-            scratch = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-            scratch.write_bytes(buffer.getvalue())
-            scratch.replace(file)
-    return files
+    return save_figure(path, lambda: draw_sweep(records, axis))

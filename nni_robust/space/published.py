@@ -113,3 +113,25 @@ PUBLISHED_DARTS: dict[str, Published] = {
     )
 }
 """Cells of :class:`nni_robust.space.RACLSpace`: the normal one, then the reduction."""
+
+
+def find_published(name: str, table: dict[str, Published], *, pretrained: bool) -> Published:
+    """Look up a published architecture.
+
+    Parameters
+    ----------
+    name
+        Its key.
+    table
+        Where it stands.
+    pretrained
+        Must be false, since no weights come with the package.
+    """
+    if pretrained:
+        raise ValueError(
+            "pretrained must be False: architectures come with this package, weights do not. "
+            "Train the network, or load a state dict of your own."
+        )
+    if name not in table:
+        raise ValueError(f"name must be one of {sorted(table)}, got {name!r}.")
+    return table[name]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nni_robust.space.cell import RACLCell
 from nni_robust.space.darts import OPERATIONS, SCOPES, decode_darts, encode_darts
 from nni_robust.space.layout import Layout
-from nni_robust.space.published import PUBLISHED_DARTS
+from nni_robust.space.published import PUBLISHED_DARTS, find_published
 
 
 class RACLSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
@@ -138,15 +138,9 @@ class RACLSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         **kwargs
             Arguments of the space that differ from 20 cells of width 36.
         """
-        if pretrained:
-            raise ValueError(
-                "pretrained must be False: architectures come with this package, weights do not. "
-                "Train the network, or load a state dict of your own."
-            )
-        if name not in PUBLISHED_DARTS:
-            raise ValueError(f"name must be one of {sorted(PUBLISHED_DARTS)}, got {name!r}.")
+        published = find_published(name, PUBLISHED_DARTS, pretrained=pretrained)
         arguments = {**RETRAINING, **kwargs}
-        with model_context(decode_darts(PUBLISHED_DARTS[name].genotypes)):
+        with model_context(decode_darts(published.genotypes)):
             return cls(**arguments)
 
 

@@ -16,7 +16,7 @@ from nni_robust.space.cell import RobNetCell
 from nni_robust.space.constraint import Bounds, GenotypeConstraint, Range
 from nni_robust.space.genotype import decode_cell
 from nni_robust.space.macro import Macro
-from nni_robust.space.published import PUBLISHED
+from nni_robust.space.published import PUBLISHED, find_published
 from nni_robust.space.sampling import GenotypeSampler
 
 _ALL_OPERATIONS = "11" * 14
@@ -153,12 +153,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
             Arguments of the space that differ from the published ones, such as
             ``num_classes`` or ``width``.
         """
-        if pretrained:
-            raise ValueError(
-                "pretrained must be False: architectures come with this package, weights do not. "
-                "Train the network, or load a state dict of your own."
-            )
-        published = _known(name)
+        published = find_published(name, PUBLISHED, pretrained=pretrained)
         arguments: dict[str, Any] = {
             "num_cells": published.num_cells,
             "width": published.width,
@@ -188,9 +183,3 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
             return genotypes
         sampler = GenotypeSampler(self.bounds, self.macro, RandomState(_DEFAULT_SEED))
         return self.macro.genotypes(sampler.draw())
-
-
-def _known(name: str) -> Any:
-    if name not in PUBLISHED:
-        raise ValueError(f"name must be one of {sorted(PUBLISHED)}, got {name!r}.")
-    return PUBLISHED[name]
