@@ -18,7 +18,8 @@ from nni_robust.functional.lognormal import confidence_constraint
 from nni_robust.oneshot.bound import BoundOptions, LipschitzBound
 from nni_robust.oneshot.lagrangian import ADMM, AugmentedLagrangian, ConstraintOptions
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.oneshot.mixture import MixedEdge, mixed_nodes
+from nni_robust.oneshot.mixture import mixed_nodes
+from nni_robust.oneshot.node import MixedEdge
 
 _STATE = "racl_state"
 _BETAS = (0.5, 0.999)  # of Adam, as in DARTS and PC-DARTS

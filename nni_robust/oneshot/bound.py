@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nni_robust.functional.lognormal import lipschitz_log_normal
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.oneshot.mixture import JoinsChoices, MixedEdge, MixedNode
+from nni_robust.oneshot.mixture import JoinsChoices
+from nni_robust.oneshot.node import MixedEdge, MixedNode
 from nni_robust.op.lipschitz import LipschitzConstants
 
 _logger = logging.getLogger(__name__)

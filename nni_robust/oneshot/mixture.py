@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 # NNI's strategies must be imported before its one-shot ones; see path_sampling.py.
@@ -17,86 +16,7 @@ from nni.nas.oneshot.pytorch.supermodule.sampling import PathSamplingCell
 from torch import Tensor, nn
 
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.op.lipschitz import is_zero
-
-
-@dataclass(eq=False)
-class MixedEdge:
-    """The candidates between two states.
-
-    Attributes
-    ----------
-    label
-        Row of their weights, or None where the only operation has none.
-    operations
-        By name.
-    size
-        (H, W) of what they read, once the network has run.
-    """
-
-    label: str | None
-    operations: Mapping[str, nn.Module]
-    size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        self._live = [not is_zero(operation) for operation in self.operations.values()]
-
-    def see(self, x: Tensor) -> None:
-        """Note the size of what the operations read."""
-        self.size = (int(x.shape[-2]), int(x.shape[-1])) if x.dim() == 4 else (1, 1)
-
-    def mix(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Add the weighted operations; those that give zeros are not computed."""
-        self.see(x)
-        live = [
-            (weight, operation)
-            for weight, operation, is_live in zip(
-                weights, self.operations.values(), self._live, strict=True
-            )
-            if is_live
-        ]
-        if not live:
-            return next(iter(self.operations.values()))(x)  # type: ignore[no-any-return]
-        return _weighted_sum([w for w, _ in live], [operation(x) for _, operation in live])
-
-    def live(self) -> list[bool]:
-        """Tell of every operation whether it gives anything but zeros."""
-        return list(self._live)
-
-    def best(self, weights: LogNormalWeights) -> tuple[float, str]:
-        """Give the highest rank of an operation that does not give zeros, and its name."""
-        ranking = weights.ranking(str(self.label)).tolist()
-        ranked = [
-            (score, name)
-            for score, name, is_live in zip(ranking, self.operations, self._live, strict=True)
-            if is_live
-        ]
-        return max(ranked, default=(-math.inf, next(iter(self.operations))))
-
-
-@dataclass(eq=False)
-class MixedNode:
-    """A state that is the weighted sum of edges.
-
-    Attributes
-    ----------
-    label
-        Row of the weights of its inputs, or None where they are plainly added.
-    edges
-        Its inputs.
-    """
-
-    label: str | None
-    edges: list[MixedEdge]
-
-    def order(self, weights: LogNormalWeights) -> list[int]:
-        """Sort the inputs by rank, each taken with the best operation on its edge."""
-        ranking = weights.ranking(str(self.label)).tolist()
-        scores = [
-            beta + (edge.best(weights)[0] if edge.label is not None else 0.0)
-            for beta, edge in zip(ranking, self.edges, strict=True)
-        ]
-        return sorted(range(len(scores)), key=lambda i: -scores[i])
+from nni_robust.oneshot.node import MixedEdge, MixedNode, weighted_sum
 
 
 class LogNormalMixedLayer(LayerChoice, BaseSuperNetModule):  # type: ignore[misc]
@@ -151,7 +71,7 @@ class LogNormalMixedInput(InputChoice, BaseSuperNetModule):  # type: ignore[misc
 
     def forward(self, candidate_inputs: list[Tensor]) -> Tensor:
         """Add the inputs, each times its weight."""
-        return _weighted_sum(list(self._weights[str(self.label)]), candidate_inputs)
+        return weighted_sum(list(self._weights[str(self.label)]), candidate_inputs)
 
     def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Choose nothing: all inputs are weighed."""
@@ -237,7 +157,7 @@ class LogNormalMixedCell(PathSamplingCell):  # type: ignore[misc]
                 edge.mix(state, self._weights[str(edge.label)])
                 for edge, state in zip(node.edges, states, strict=True)
             ]
-            states.append(_weighted_sum(list(beta), edges))
+            states.append(weighted_sum(list(beta), edges))
         merged = torch.cat(states[self.num_predecessors :], self.concat_dim)
         return self.postprocessor(merged, given)
 
@@ -378,10 +298,3 @@ def _shares(
     if live is not None and any(live):  # what gives zeros is never chosen, whatever its weight
         medians = medians.masked_fill(~torch.tensor(live, device=medians.device), -math.inf)
     return {label: dict(zip(names, medians.softmax(0).tolist(), strict=True))}
-
-
-def _weighted_sum(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    total = weights[0] * tensors[0]
-    for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
-        total = total + weight * tensor
-    return total

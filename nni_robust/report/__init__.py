@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nni_robust.report.cell import Edge, draw_cells, save_cells
+from nni_robust.report.cell import draw_cells, save_cells
+from nni_robust.report.lane import Edge
 from nni_robust.report.plot import PLOTS
 from nni_robust.report.published import TABLES
 

@@ -10,19 +10,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nni_robust.report.figure import save_figure
+from nni_robust.report.lane import NUM_INPUTS, Edge, column, lanes
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first drawing
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
-
-NUM_INPUTS = 2
-"""States 0 and 1 of a cell: the outputs of the two previous cells."""
 
 KINDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("dilated convolution", ("dil",), "#c2570c"),
@@ -46,64 +43,6 @@ _ARROW = 5.0
 _MARGIN = 12.0
 _MAX_ROWS = 5  # of panels
 _INK, _PALE, _SHADE = "#1f2937", "#aab1bd", "#eef1f5"
-
-
-@dataclass(frozen=True)
-class Edge:
-    """One edge of a cell.
-
-    Parameters
-    ----------
-    source, target
-        Numbers of the states that it joins: 0 and 1 are the inputs of the cell, its nodes begin
-        at 2. A source comes before its target, which is a node.
-    operations
-        Names of the operations on it. An edge without any is not drawn, yet its target is.
-    weight
-        What the search gives the edge, not negative; drawn as the width of its lines, which is
-        greatest for the largest weight of the figure.
-
-    Examples
-    --------
-    >>> Edge(1, 4, ("conv", "identity")).label
-    'conv + identity'
-    """
-
-    source: int
-    target: int
-    operations: tuple[str, ...]
-    weight: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.source < self.target:
-            raise ValueError(
-                "source must be a state before target, counted from 0, "
-                f"got source {self.source!r} and target {self.target!r}."
-            )
-        if self.target < NUM_INPUTS:
-            raise ValueError(
-                f"target must be a node, {NUM_INPUTS} or more, got {self.target!r}, "
-                "which is an input of the cell."
-            )
-        if not isinstance(self.operations, tuple):
-            raise TypeError(
-                f"operations must be a tuple of names, got {self.operations!r}. "
-                "For a single operation write ('conv',)."
-            )
-        if self.weight is not None and not 0 <= self.weight < math.inf:
-            raise ValueError(
-                f"weight must be a finite number, 0 or more, or None, got {self.weight!r}."
-            )
-
-    @property
-    def label(self) -> str:
-        """What the drawing says on the edge."""
-        return " + ".join(self.operations)
-
-    @property
-    def gaps(self) -> range:
-        """Gaps between columns that the edge crosses; gap g lies right of column g."""
-        return range(_column(self.source), _column(self.target))
 
 
 def draw_cells(cells: Mapping[str, Sequence[Edge]], *, title: str | None = None) -> Figure:
@@ -191,66 +130,6 @@ def save_cells(
     return save_figure(base, lambda: draw_cells(cells, title=title))
 
 
-def lanes(edges: Sequence[Edge]) -> list[int]:
-    """Give every edge a lane: 0 on the line of the nodes, 1, 2, ... above it, -1, -2, ... below.
-
-    Two edges share no lane of a gap. What leaves state 0 runs above, what leaves state 1 below;
-    the sides of the other edges are those of few crossings, then of few lanes.
-
-    Examples
-    --------
-    >>> lanes([Edge(0, 2, ("conv",)), Edge(1, 2, ("conv",)), Edge(2, 3, ("conv",))])
-    [1, -1, 0]
-    """
-    sides = [{0: 1, 1: -1}.get(edge.source, 1) for edge in edges]
-    straight: set[range] = set()
-    for i, edge in enumerate(edges):
-        if edge.source >= NUM_INPUTS and len(edge.gaps) == 1 and edge.gaps not in straight:
-            straight.add(edge.gaps)
-            sides[i] = 0
-    free = [i for i, edge in enumerate(edges) if edge.source >= NUM_INPUTS and sides[i]]
-    best = _pack(edges, sides)
-    least = _disorder(edges, best)
-    improved = True
-    while improved:
-        improved = False
-        for i in free:
-            sides[i] = -sides[i]
-            packed = _pack(edges, sides)
-            disorder = _disorder(edges, packed)
-            if disorder < least:
-                best, least, improved = packed, disorder, True
-            else:
-                sides[i] = -sides[i]
-    return best
-
-
-def _pack(edges: Sequence[Edge], sides: Sequence[int]) -> list[int]:
-    """Give each edge the innermost free lane of its side, the shorter edges first."""
-    taken: set[tuple[int, int]] = set()
-    packed = [0] * len(edges)
-    for i in sorted(range(len(edges)), key=lambda i: (len(edges[i].gaps), -edges[i].source, i)):
-        lane = sides[i]
-        while lane and any((gap, lane) in taken for gap in edges[i].gaps):
-            lane += sides[i]
-        taken |= {(gap, lane) for gap in edges[i].gaps}
-        packed[i] = lane
-    return packed
-
-
-def _disorder(edges: Sequence[Edge], packed: Sequence[int]) -> tuple[int, int, int]:
-    """Count crossings, lanes, and edges that pass below a node, where its output leaves it."""
-    crossings = 0
-    for passing, inner in zip(edges, packed, strict=True):
-        between = passing.gaps[1:]  # the columns that it passes
-        for other, outer in zip(edges, packed, strict=True):
-            if inner * outer > 0 and abs(outer) > abs(inner):
-                ends = (other.gaps.start, other.gaps.stop)
-                crossings += sum(end in between for end in ends)
-    below = sum(len(edge.gaps) - 1 for edge, lane in zip(edges, packed, strict=True) if lane < 0)
-    return crossings, max(packed, default=0) - min(packed, default=0), below
-
-
 class _Scale:
     """What the panels of a figure share: lengths, so that their columns meet, and the legend."""
 
@@ -309,7 +188,7 @@ class _Panel:
         return ports
 
     def _x(self, state: int) -> float:
-        return _MARGIN + _STATE + _column(state) * self.scale.pitch
+        return _MARGIN + _STATE + column(state) * self.scale.pitch
 
     def _y(self, state: int) -> float:
         """Height of a state: nodes lie on the line, an input amid the lanes that leave it."""
@@ -422,10 +301,6 @@ def _legend_shape(legend: Sequence[tuple[str, str, float]], width: float) -> tup
     widths = [_text_width(name) + 46.0 for name, _, _ in legend]
     columns = len(legend) if sum(widths) <= width else max(1, int(width / max(widths)))
     return columns, 15.0 * math.ceil(len(legend) / columns) + 4.0
-
-
-def _column(state: int) -> int:
-    return max(0, state - NUM_INPUTS + 1)
 
 
 def _text_width(text: str, size: float = _LABEL) -> float:

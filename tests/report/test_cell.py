@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from nni_robust.report import Edge, draw_cells, save_cells
-from nni_robust.report.cell import lanes
+from nni_robust.report.lane import lanes
 from nni_robust.space.genotype import EDGES, decode_cell
 
 ROBNET_LARGE = "1111111111011101101101010111"
