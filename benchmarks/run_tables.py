@@ -1,10 +1,11 @@
 """Every table of examples/tables at small scale, to its end under NNI's manager; seconds of each.
 
-    python benchmarks/run_tables.py [NAME ...] [--keep FOLDER] [--port PORT]
+    python benchmarks/run_tables.py [NAME ...] [--scale SCALE] [--keep FOLDER] [--port PORT]
 
 NAME is a file without its suffix, such as r_tab1; without any, all are run, trainings before the
 attacks on what they have left. NNI's list of experiments and the results lie in a folder that goes
-when all are done, or in FOLDER. Exit status 1 if a table failed.
+when all are done, or in FOLDER, where a scale that is not small looks for its ``data``. Exit status
+1 if a table failed.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ def names() -> list[str]:
     ]
 
 
-def write_small(name: str, folder: Path) -> Path:
-    """Copy an experiment, at small scale, beside the rows."""
+def write_scaled(name: str, scale: str, folder: Path) -> Path:
+    """Copy an experiment, at another scale, beside the rows."""
     content = yaml.safe_load((TABLES / f"{name}.yml").read_text())
-    content["trialCommand"] = content["trialCommand"].replace("--scale full", "--scale small")
+    content["trialCommand"] = content["trialCommand"].replace("--scale full", f"--scale {scale}")
     content["trialConcurrency"] = 2  # on two cores, a thread each
     if "classArgs" in content["tuner"]:
-        content["tuner"]["classArgs"]["scale"] = "small"
+        content["tuner"]["classArgs"]["scale"] = scale
     file = folder / f"{name}.yml"
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
@@ -59,11 +60,11 @@ def nnictl(*arguments: str) -> None:
     )
 
 
-def run(name: str, folder: Path, port: int) -> int:
+def run(name: str, scale: str, folder: Path, port: int) -> int:
     """Run one experiment to its end, print its time, and give its exit status."""
     started = time.monotonic()
     before = set(read_manifest())
-    nnictl("create", "--config", str(write_small(name, folder)), "--port", str(port))
+    nnictl("create", "--config", str(write_scaled(name, scale, folder)), "--port", str(port))
     (experiment_id,) = set(read_manifest()) - before
     try:
         outcome = follow(find_experiment(experiment_id))
@@ -81,6 +82,7 @@ def main() -> int:
     """Run the tables that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--scale", default="small")
     parser.add_argument("--keep", type=Path, metavar="FOLDER")
     parser.add_argument("--port", type=int, default=8899)
     options = parser.parse_args()
@@ -93,7 +95,7 @@ def main() -> int:
         for file in TABLES.glob("*_rows.yml"):
             shutil.copy(file, folder)
         chosen = [name for name in names() if name in options.names or not options.names]
-        statuses = [run(name, folder, options.port) for name in chosen]
+        statuses = [run(name, options.scale, folder, options.port) for name in chosen]
     return max(statuses, default=0)
 
 

@@ -35,19 +35,23 @@ class Assault:
     Attributes
     ----------
     attacks
-        The suite; every attack is shown all images, as in the papers' tables.
+        The suite.
     batch_size
         Images attacked at once.
     limit
         Test images, or None for all.
     seed
         Of the attacks.
+    keep_fooled
+        Whether every attack is shown all images, as in the papers' tables, or those alone that no
+        attack before it has fooled, as in AutoAttack.
     """
 
     attacks: Sequence[Attack]
     batch_size: int = 256
     limit: int | None = None
     seed: int = 0
+    keep_fooled: bool = True
 
     def __post_init__(self) -> None:
         check_suite("attacks", self.attacks)
@@ -91,8 +95,9 @@ def check_attack(sections: Mapping[str, Any]) -> Assault:
     ----------
     sections
         ``networks``, a folder in which trainings lie at any depth; ``target``, the ``table``,
-        ``row`` and ``seed`` of the network that is tested; ``source``, that of the network that the
-        images are made on, if it is another; ``evaluator``, the attacks.
+        ``row`` and ``seed`` of the network that is tested, the seed being that of the file unless
+        given; ``source``, that of the network that the images are made on, if it is another;
+        ``evaluator``, the attacks.
 
     Raises
     ------
@@ -111,7 +116,7 @@ def check_attack(sections: Mapping[str, Any]) -> Assault:
             raise ValueError(f"{key} is missing: needed are the sections {SECTIONS}.")
     for key in ("target", "source"):
         wanted = sections.get(key, dict.fromkeys(_KEYS))
-        if not isinstance(wanted, Mapping) or set(wanted) != set(_KEYS):
+        if not isinstance(wanted, Mapping) or {*wanted, "seed"} != {*_KEYS}:
             raise ValueError(f"{key} must be a mapping with the keys {_KEYS}, got {wanted!r}.")
     section = sections["evaluator"]
     if not isinstance(section, Mapping):
@@ -150,7 +155,8 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
     scale = str(sections.get("scale", FULL))
     sections = at_scale(sections)
     networks = Path(sections["networks"])
-    target = find_trained(networks, "target", sections["target"], scale)
+    same_seed = {"seed": sections.get("seed", 0)}
+    target = find_trained(networks, "target", same_seed | dict(sections["target"]), scale)
     data, device = target.data(), choose_device("auto")
     attacks = assault.attacks
     settings = {
@@ -159,7 +165,7 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
         "evaluator": {"name": "attack", **_describe(assault), "data": describe(data)},
     }
     if "source" in sections:
-        source = find_trained(networks, "source", sections["source"], scale)
+        source = find_trained(networks, "source", same_seed | dict(sections["source"]), scale)
         settings["source"] = str(source.folder)
         network = source.network().to(device)
         attacks = [Transfer(source=network, attack=attack) for attack in attacks]
@@ -171,7 +177,7 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
         attacks=attacks,
         batch_size=assault.batch_size,
         seed=assault.seed,
-        keep_fooled=True,
+        keep_fooled=assault.keep_fooled,
     )
     accuracies = result.accuracies()
     metrics = {"default": accuracies.pop("robust"), **accuracies}

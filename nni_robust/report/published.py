@@ -36,6 +36,7 @@ _PGD20, _PGD100 = {"pgd20": "PGD-20"}, {"pgd100": "PGD-100"}
 _DATASETS = ("SVHN", "CIFAR-100", "Tiny-ImageNet")
 _SOURCES = ("ResNet-18", "ResNet-50", "WRN-28-10", "DenseNet-121", "RobNet-large", "RobNet-free")
 _CELLS = ("AmoebaNet", "NASNet", "DARTS", "PC-DARTS", "RACL")
+_COMPARED = ("RobNet-large", "RobNet-free", "RACL", "DenseNet-121", "ResNet-18")
 _CELL_SIZES = {"AmoebaNet": "3.2", "NASNet": "3.8", "DARTS": "3.3", "PC-DARTS": "3.6"}
 
 _ROBNETS = {
@@ -183,6 +184,23 @@ TABLES: dict[str, PublishedTable] = {
             "eta 0.7, rho 0.001": {"pgd10": "51.2"},
             "eta 0.9, rho 0.001": {"pgd10": "53.29"},
         },
+    ),
+    "comparison": PublishedTable(
+        title="Networks of like size under one recipe",
+        columns=_SIZE | _FGSM,
+        rows={name: {} for name in _COMPARED},
+    ),
+    "comparison-attack": PublishedTable(
+        title="The same under PGD-20, then under AutoAttack, each part on what is left",
+        columns={
+            "clean": "clean",
+            **_PGD20,
+            "apgd_ce": "APGD-CE",
+            "apgd_t": "APGD-T",
+            "fab_t": "FAB-T",
+            "square": "AutoAttack",
+        },
+        rows={name: {} for name in _COMPARED},
     ),
     "a-fig3": PublishedTable(
         title="[RACL] Figure 3: CIFAR-10, strength of PGD and FGSM",

@@ -1,0 +1,226 @@
+"""Every attack against foolbox's, adv-lib's and pyautoattack's own, on one trained network.
+
+    python benchmarks/attack_agreement.py '{name: resnet18, size: 0.125}' WEIGHTS --root DATA
+
+WEIGHTS is a state dict, such as ``best.pt`` of ``python -m nni_robust train``, and DATA the folder
+that holds CIFAR-10. ``--source-weights`` adds the attack that is made on another training of the
+network. Needs ``pip install -e '.[test]'`` and adv-lib, of which ``pip install --no-deps adv-lib``
+is enough.
+
+Both sides attack the same test images, one after the other. ``differ`` counts the images that stand
+against one and fall to the other; ``p`` is the probability that so many or more of them fall on one
+side if each is equally likely to (McNemar's exact test; 1 where none differs), and ``linf`` or
+``l2`` the largest perturbation of ours as a share of the radius. Random starts differ; foolbox's
+MI-FGSM signs gradients before it accumulates them, and adv-lib's PGD keeps the first image that
+fools, so that it can only be the stronger.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyautoattack import AutoAttack
+from scipy.stats import binomtest
+from torch import Tensor, nn
+
+from nni_robust.attack import (
+    APGD_CE,
+    APGD_T,
+    FAB_T,
+    FGSM,
+    MIM,
+    PGD,
+    Attack,
+    DeepFool,
+    Noise,
+    Square,
+    ThreatModel,
+    Transfer,
+)
+from nni_robust.data import CIFAR10
+from nni_robust.evaluator.interval import accuracy_interval
+from nni_robust.experiment.network import named_subject
+
+# adv-lib imports pretrained networks and plots with its attacks, which need neither.
+for absent in ("torchvision", "visdom"):
+    module = types.ModuleType(absent)
+    module.__dict__.update(models=None, Visdom=object)
+    sys.modules[absent] = module
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import foolbox
+    from adv_lib.attacks import apgd, apgd_targeted, df, fab, pgd_linf
+
+LINF, L2 = ThreatModel(epsilon=8 / 255), ThreatModel(norm="l2", epsilon=0.5)
+BATCH = 250
+
+Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack of ours, and one that should come to the same."""
+
+    attack: Attack
+    library: str
+    reference: Run
+
+
+def by_foolbox(attack: Any, epsilon: float | None) -> Run:
+    """Wrap an attack of foolbox; without an epsilon it looks for the nearest image."""
+
+    def run(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        model = foolbox.PyTorchModel(network, bounds=(0, 1), device=x.device)
+        criterion = foolbox.criteria.Misclassification(y)
+        options = {} if epsilon is None else {"epsilon": epsilon}
+        found: Tensor = attack.run(model, x, criterion, **options)
+        return found
+
+    return run
+
+
+def clipped(run: Run, threat_model: ThreatModel) -> Run:
+    """Project what looks for the nearest image onto the ball, as ours is."""
+    return lambda network, x, y: threat_model.project(run(network, x, y), x)
+
+
+def by_autoattack(name: str, threat_model: ThreatModel) -> Run:
+    """Wrap one part of AutoAttack's own evaluation."""
+
+    def run(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        norm = {"linf": "Linf", "l2": "L2"}[threat_model.norm]
+        adversary = AutoAttack(
+            network, norm=norm, eps=threat_model.epsilon, version="standard", seed=0
+        )
+        adversary.attacks_to_run = [name]
+        found: Tensor = adversary.run_standard_evaluation(x, y, batch_size=len(x))[0]
+        return found
+
+    return run
+
+
+def cases(source: nn.Module | None) -> Iterator[Case]:
+    """List what is compared."""
+    attacks = foolbox.attacks
+    for ball, prefix in ((LINF, "Linf"), (L2, "L2")):
+        epsilon, step = ball.epsilon, ball.epsilon / 4
+        order = float("inf") if ball is LINF else 2
+        fast = getattr(attacks, f"{prefix}FastGradientAttack")()
+        yield Case(FGSM(threat_model=ball), "foolbox", by_foolbox(fast, epsilon))
+        pgd = getattr(attacks, f"{prefix}ProjectedGradientDescentAttack")
+        their_pgd = by_foolbox(pgd(abs_stepsize=step, steps=20), epsilon)
+        our_pgd = PGD(threat_model=ball, step_size=step)
+        yield Case(our_pgd, "foolbox", their_pgd)
+        if source is not None:
+            from_source: Run = lambda _, x, y, run=their_pgd: run(source, x, y)  # noqa: E731
+            yield Case(Transfer(source=source, attack=our_pgd), "foolbox", from_source)
+        if ball is LINF:
+            options = {"ε": epsilon, "absolute_step_size": step, "steps": 20}
+            for theirs, loss in (("ce", "cross_entropy"), ("dl", "cw"), ("dlr", "dlr")):
+                run = partial(pgd_linf, loss_function=theirs, **options)
+                yield Case(PGD(threat_model=ball, step_size=step, loss=loss), "adv-lib", run)
+        momentum = getattr(attacks, f"{prefix}MomentumIterativeFastGradientMethod", None)
+        if momentum is not None:
+            run = by_foolbox(momentum(abs_stepsize=step, steps=20), epsilon)
+            yield Case(MIM(threat_model=ball, step_size=step), "foolbox", run)
+        deepfool = by_foolbox(getattr(attacks, f"{prefix}DeepFoolAttack")(), None)
+        yield Case(DeepFool(threat_model=ball), "foolbox", clipped(deepfool, ball))
+        nearest = clipped(partial(df, steps=50, norm=order), ball)
+        yield Case(DeepFool(threat_model=ball), "adv-lib", nearest)
+        noise = {
+            "Linf": attacks.LinfRepeatedAdditiveUniformNoiseAttack,
+            "L2": attacks.L2RepeatedAdditiveGaussianNoiseAttack,
+        }[prefix](repeats=10)
+        yield Case(Noise(threat_model=ball), "foolbox", by_foolbox(noise, epsilon))
+        parts = {"apgd-ce": APGD_CE, "apgd-t": APGD_T, "fab-t": FAB_T, "square": Square}
+        for name, part in parts.items():
+            yield Case(part(threat_model=ball), "pyautoattack", by_autoattack(name, ball))
+        bound = {"eps": epsilon, "norm": order}
+        run = partial(apgd, loss_function="ce", **bound)
+        yield Case(APGD_CE(threat_model=ball), "adv-lib", run)
+        run = partial(apgd_targeted, num_targets=9, **bound)
+        yield Case(APGD_T(threat_model=ball), "adv-lib", run)
+        run = partial(fab, norm=order, ε=epsilon, targeted=True, restarts=1)
+        yield Case(FAB_T(threat_model=ball), "adv-lib", clipped(run, ball))
+
+
+def standing(run: Run, network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Attack all images; tell which stand, the attacked images, and the seconds."""
+    torch.manual_seed(0)
+    started = time.perf_counter()
+    parts = [run(network, *batch) for batch in zip(x.split(BATCH), y.split(BATCH), strict=True)]
+    taken = time.perf_counter() - started
+    attacked = torch.cat(parts).detach()
+    with torch.no_grad():
+        right = network(attacked).argmax(1) == y
+    return right, attacked, taken
+
+
+def lengths(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
+    """Measure perturbations."""
+    return torch.linalg.vector_norm(
+        (x_adv - x).flatten(1), ord=float("inf") if norm == "linf" else 2, dim=1
+    )
+
+
+def main() -> None:
+    """Print a line for every case."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("network")
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--source-weights", type=Path)
+    parser.add_argument("--root", default="data")
+    parser.add_argument("--limit", type=int, default=500)
+    parser.add_argument("--only", default="", metavar="LIBRARY")
+    options = parser.parse_args()
+    data = CIFAR10(root=options.root)
+    network = named_subject(options.network, options.weights, data).network
+    source = options.source_weights and named_subject(
+        options.network, options.source_weights, data
+    ).network
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)  # libraries differ in whether they ask for it
+    x, y = data.examples("test", options.limit)
+    with torch.no_grad():
+        clean = network(x).argmax(1) == y
+    low, high = accuracy_interval(int(clean.sum()), len(x))
+    print(f"clean {clean.float().mean():.1%} ({low:.1%} to {high:.1%}) of {len(x)} test images")
+    x, y = x[clean], y[clean]  # AutoAttack leaves the others alone, foolbox does not
+    print(f"the {len(x)} that are classified right:")
+    print(
+        f"{'attack':<14}{'norm':<6}{'library':<14}{'ours':>7}{'theirs':>8}{'95 % interval':>18}"
+        f"{'differ':>8}{'p':>7}{'radius':>8}{'ours':>9}{'theirs':>9}{'ratio':>7}"
+    )
+    for case in cases(source):
+        if options.only not in case.library:
+            continue
+        ours, attacked, our_seconds = standing(case.attack, network, x, y)
+        theirs, _, their_seconds = standing(case.reference, network, x, y)
+        only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+        differ = only_ours + only_theirs
+        p = binomtest(only_ours, differ).pvalue if differ else 1.0
+        low, high = accuracy_interval(int(theirs.sum()), len(x))
+        ball = case.attack.threat_model
+        share = float(lengths(attacked, x, ball.norm).max()) / ball.epsilon
+        print(
+            f"{case.attack.name:<14}{ball.norm:<6}{case.library:<14}"
+            f"{ours.float().mean():7.1%}{theirs.float().mean():8.1%}"
+            f"{f'{low:.1%} to {high:.1%}':>18}{differ:8}{p:7.2f}{share:8.4f}"
+            f"{our_seconds:7.1f} s{their_seconds:7.1f} s{our_seconds / their_seconds:7.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
