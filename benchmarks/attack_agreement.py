@@ -186,9 +186,10 @@ def main() -> None:
     options = parser.parse_args()
     data = CIFAR10(root=options.root)
     network = named_subject(options.network, options.weights, data).network
-    source = options.source_weights and named_subject(
-        options.network, options.source_weights, data
-    ).network
+    source = (
+        options.source_weights
+        and named_subject(options.network, options.source_weights, data).network
+    )
     for parameter in network.parameters():
         parameter.requires_grad_(False)  # libraries differ in whether they ask for it
     x, y = data.examples("test", options.limit)
