@@ -8,7 +8,7 @@ from nni_robust.data.digits import Digits
 from nni_robust.data.folder import ImageFolder
 from nni_robust.data.image import ImageFiles
 from nni_robust.data.imagenet import ImageNet
-from nni_robust.data.loader import TensorLoader
+from nni_robust.data.loader import Examples, TensorLoader
 from nni_robust.data.mnist import MNIST
 from nni_robust.data.svhn import SVHN
 from nni_robust.data.synthetic import Synthetic
@@ -33,6 +33,7 @@ __all__ = [
     "MNIST",
     "SVHN",
     "Digits",
+    "Examples",
     "ImageFiles",
     "ImageFolder",
     "ImageNet",

@@ -11,7 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from nni_robust.data.image import Images
-from nni_robust.data.loader import TensorLoader, as_float, check_count
+from nni_robust.data.loader import Examples, TensorLoader, check_count
 from nni_robust.data.split import FIXED_SEED, stratified_order
 
 if TYPE_CHECKING:
@@ -120,10 +120,28 @@ class RobustDataModule(LightningDataModule, ABC):  # type: ignore[misc]  # Light
         x, y
             Images in [0, 1], shape (N, C, H, W), and labels, shape (N,).
         """
+        x, y = self.stored_examples(split, limit)
+        return x[:], y
+
+    def stored_examples(
+        self, split: SplitName, limit: int | None = None
+    ) -> tuple[Examples, Tensor]:
+        """Give the same images and labels, the images in memory or in files as they are stored.
+
+        Parameters
+        ----------
+        split, limit
+            As for :meth:`examples`.
+
+        Returns
+        -------
+        x, y
+            What gives images in [0, 1] for an index, and labels, shape (N,).
+        """
         if limit is not None:
             check_count("limit", limit, 1)
         x, y = self._split(split)
-        return as_float(x[:limit]), y[:limit]
+        return Examples(x[:limit]), y[:limit]
 
     def with_validation_split(self, share: float) -> Self:
         """Give the same dataset with another share held out.

@@ -44,6 +44,31 @@ def as_float(x: Images) -> Tensor:
     return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 
+class Examples:
+    """Images that are read, and made floating-point, when they are asked for.
+
+    Parameters
+    ----------
+    stored
+        Bytes, floating-point numbers in [0, 1], or files; shape (N, C, H, W).
+    """
+
+    def __init__(self, stored: Images) -> None:
+        self._stored = stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the tensor that all the images make: (N, C, H, W)."""
+        return tuple(self._stored.shape)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: slice | Sequence[int]) -> Tensor:
+        chosen = index if isinstance(index, slice) else torch.tensor(index)
+        return as_float(self._stored[chosen])
+
+
 class TensorLoader:
     """Batches of a dataset that lies in memory or in image files, for plain loops and Lightning.
 

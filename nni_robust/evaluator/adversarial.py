@@ -16,6 +16,7 @@ from nni_robust.evaluator.averaging import WeightAverage
 from nni_robust.evaluator.cutout import cutout
 from nni_robust.evaluator.guard import OverfittingGuard
 from nni_robust.evaluator.loader import Replayed, ReplayedData
+from nni_robust.evaluator.memory import put_channels_last
 from nni_robust.evaluator.objective import Fast, Free
 from nni_robust.evaluator.perturbation import WeightPerturbation
 from nni_robust.evaluator.recipe import Recipe
@@ -85,6 +86,10 @@ class AdversarialClassificationModule(LightningModule):  # type: ignore[misc]  #
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, K)."""
         return self.model(x)  # type: ignore[no-any-return]
+
+    def on_fit_start(self) -> None:
+        """Lay the weights out for speed."""
+        put_channels_last(self.model)
 
     def on_train_epoch_start(self) -> None:
         """Set the share of the paths that are dropped."""

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from nni_robust.evaluator.interval import IntervalMethod, accuracy_interval
 
 RIGHT, WRONG, NOT_ASKED, OPEN = "1", "0", "-", "?"
 """Outcome of one image: classified right, misclassified, not attacked, not yet known."""
+
+
+class Images(Protocol):
+    """Images in [0, 1]: a tensor (N, C, H, W), or what gives parts of one when it is asked."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Of the whole tensor."""
+
+    def __len__(self) -> int:
+        """Give the number of images."""
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Give the images of a slice, or of a list of places."""
 
 
 @dataclass(frozen=True, kw_only=True)

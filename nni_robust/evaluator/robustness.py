@@ -13,13 +13,14 @@ from nni.nas.evaluator import Evaluator
 from torch import Tensor, nn
 
 from nni_robust.attack import PGD, Attack
-from nni_robust.evaluator.outcome import NOT_ASKED, OPEN, RIGHT, WRONG, Robustness
+from nni_robust.evaluator.memory import channels_last
+from nni_robust.evaluator.outcome import NOT_ASKED, OPEN, RIGHT, WRONG, Images, Robustness
 from nni_robust.evaluator.state import Store
 
 
 def measure_robustness(
     network: nn.Module,
-    x: Tensor,
+    x: Images,
     y: Tensor,
     *,
     attacks: Sequence[Attack],
@@ -40,7 +41,8 @@ def measure_robustness(
     network
         Maps (N, C, H, W) to logits.
     x, y
-        Images in [0, 1], (N, C, H, W), and labels, (N,), on any device.
+        Images in [0, 1], (N, C, H, W), and labels, (N,), on any device; of images that a dataset
+        leaves in files, a batch at a time is read.
     attacks
         The suite.
     batch_size
@@ -97,7 +99,7 @@ def measure_robustness(
 
 def attacked_accuracy(
     network: nn.Module,
-    x: Tensor,
+    x: Images,
     y: Tensor,
     *,
     attacks: Sequence[Attack],
@@ -211,9 +213,9 @@ def _check_precision(network: nn.Module) -> None:
             )
 
 
-def device_of(network: nn.Module, x: Tensor) -> torch.device:
+def device_of(network: nn.Module, x: Images) -> torch.device:
     """Tell where a network runs: where its weights are, or, without any, where the images are."""
-    return next((tensor.device for tensor in network.parameters()), x.device)
+    return next((tensor.device for tensor in network.parameters()), x[:1].device)
 
 
 def _asked(outcomes: dict[str, list[str]], name: str, keep_fooled: bool) -> list[int]:
@@ -256,7 +258,7 @@ def as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
             cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
             matmul.allow_tf32 = False
         network.eval()
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False), channels_last(network):
             yield
     finally:
         if device.type == "cuda":

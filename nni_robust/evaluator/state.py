@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.attack import Attack
+from nni_robust.evaluator.outcome import Images
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; a reader refuses another."""
 
+_IMAGES_AT_ONCE = 256
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # differs from run to run
 
 
@@ -43,7 +45,7 @@ class Store:
         self,
         path: str | Path,
         network: nn.Module,
-        x: Tensor,
+        x: Images,
         y: Tensor,
         attacks: Sequence[Attack],
         **conditions: Any,
@@ -51,7 +53,7 @@ class Store:
         self.path = Path(path)
         evaluation = {
             "network": _network_digest(network),
-            "images": _digest({"x": x, "y": y}),
+            "images": _image_digest(x, y),
             "attacks": [_describe(attack) for attack in attacks],
             **conditions,
         }
@@ -119,6 +121,14 @@ def _describe(value: Any) -> Any:
 def _network_digest(network: nn.Module) -> str:
     modules = _ADDRESS.sub("", repr(network))  # operations without weights leave no other trace
     return _digest(network.state_dict(), modules)
+
+
+def _image_digest(x: Images, y: Tensor) -> str:
+    digest = hashlib.sha256(_digest({"y": y}).encode())
+    digest.update(f"{tuple(x.shape)}".encode())
+    for start in range(0, len(x), _IMAGES_AT_ONCE):
+        digest.update(_digest({"x": x[start : start + _IMAGES_AT_ONCE]}).encode())
+    return digest.hexdigest()
 
 
 def _digest(tensors: Mapping[str, Any], text: str = "") -> str:

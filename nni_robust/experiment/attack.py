@@ -169,7 +169,7 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
         settings["source"] = str(source.folder)
         network = source.network().to(device)
         attacks = [Transfer(source=network, attack=attack) for attack in attacks]
-    x, y = data.examples("test", assault.limit)
+    x, y = data.stored_examples("test", assault.limit)
     result = measure_robustness(
         target.network().to(device),
         x,

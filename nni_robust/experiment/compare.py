@@ -53,7 +53,7 @@ def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
     """Attack a chosen network on the test images, just as the record says it was."""
     conditions = conditions_of(chosen)
     network = load_chosen(folder).to(conditions.device)
-    x, y = conditions.data.examples("test", None)
+    x, y = conditions.data.stored_examples("test")
     with progress_bar(len(x), conditions.test_attacks) as bar:
         accuracies = attacked_accuracy(
             network,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nni_robust.attack import ATTACKS, Attack, ThreatModel
 from nni_robust.attack.autoattack import AutoAttackPart
-from nni_robust.data import DATASETS, RobustDataModule
+from nni_robust.data import DATASETS, Examples, RobustDataModule
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
 from nni_robust.evaluator.suite import TIERS, relative_pgd
 from nni_robust.experiment.chosen import chosen_folders, read_chosen
@@ -119,7 +119,7 @@ def evaluate(request: Request) -> list[Record]:
         subject.network.to(device)
         check_fit(subject.network, data)
         run = _Run(request=request, subject=subject, data=data, device=device)
-        x, y = data.examples(request.split, request.limit)
+        x, y = data.stored_examples(request.split, request.limit)
         record = run.measure(x, y, attacks, threat_model, stage="evaluation", tag="suite")
         sys.stdout.write(f"{accuracy_table(record)}\n")
         if request.robustbench:
@@ -141,7 +141,7 @@ class _Run:
 
     def measure(
         self,
-        x: Tensor,
+        x: Examples,
         y: Tensor,
         attacks: Sequence[Attack],
         threat_model: ThreatModel,
@@ -180,7 +180,7 @@ class _Run:
         return record
 
     def sweep(
-        self, x: Tensor, y: Tensor, axis: str, points: Sequence[tuple[float, Attack]]
+        self, x: Examples, y: Tensor, axis: str, points: Sequence[tuple[float, Attack]]
     ) -> None:
         """Run attacks of growing strength, and plot what they leave."""
         records = [

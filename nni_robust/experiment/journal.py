@@ -82,7 +82,7 @@ class Journal:
         sample: Mapping[str, Any],
         metrics: Metrics,
         *,
-        cells: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
         error: str | None = None,
         space: ModelSpace | None = None,
     ) -> Record:
@@ -94,8 +94,8 @@ class Journal:
             What was evaluated.
         metrics
             What came of it.
-        cells
-            Lists with one value a cell.
+        details
+            What else there is to say of it, such as lists with one value a cell.
         error
             Why it failed, or None.
         space
@@ -112,7 +112,7 @@ class Journal:
             settings=settings,
             seed=self._seed,
             error=error,
-            details={"seconds": round(time.monotonic() - self._started, 1), **(cells or {})},
+            details={"seconds": round(time.monotonic() - self._started, 1), **(details or {})},
         )
         record.append(self._files.records)
         return record

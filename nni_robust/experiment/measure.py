@@ -88,6 +88,10 @@ class Measure:
         """Accuracies under the whole suite, on all images of a split."""
         return self._accuracies(network, split, self.test_attacks, None)
 
+    def num_images(self, split: Literal["validation", "test"]) -> int:
+        """Count the images of a split."""
+        return len(self.data.stored_examples(split)[1])
+
     def fsp(self, network: nn.Module) -> tuple[Metrics, dict[str, list[float]]]:
         """FSP distance of the deep cells, and of every cell in both normalisations.
 
@@ -118,7 +122,7 @@ class Measure:
         attacks: Sequence[Attack],
         limit: int | None,
     ) -> Metrics:
-        x, y = self.data.examples(split, limit)
+        x, y = self.data.stored_examples(split, limit)
         accuracies = attacked_accuracy(
             network.to(self.device),
             x,

@@ -242,7 +242,9 @@ class OneShotSearch:
             save_weights(self.files.candidate(sample), network)
             journal.note("candidate", sample, validated, space=network)
             tested = {**measure.full(network, "test"), **size}
-            self._write(network, sample, journal.note("final", sample, tested, space=network))
+            details = {"num_images": measure.num_images("test")}
+            record = journal.note("final", sample, tested, details=details, space=network)
+            self._write(network, sample, record)
         last = journal.known("search", sample) or {}
         return {
             **validated,

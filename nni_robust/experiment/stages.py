@@ -230,7 +230,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
                 fsp, cells = self.measure.fsp(network)
                 size = journal.size(subnetwork, network)
                 metrics = {**self.measure.quick(network), **fsp, **size}
-                journal.note("screen", subnetwork, metrics, cells=cells)
+                journal.note("screen", subnetwork, metrics, details=cells)
             report_intermediate({**metrics, "index": index})
             measured.append(metrics)
         return mean_metrics(measured)
@@ -256,7 +256,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
             **journal.size(sample, network),
         }
         save_weights(self.files.candidate(sample), network)
-        journal.note("candidate", sample, metrics, cells=cells)
+        journal.note("candidate", sample, metrics, details=cells)
         return metrics
 
     def _test(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
@@ -267,7 +267,8 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
         save_weights(folder / "weights.pt", network)
         save_drawing(folder, space, sample)
         export_onnx(folder / "network.onnx", network, self.data.image_shape)
-        record = journal.note("final", sample, metrics)
+        details = {"num_images": self.measure.num_images("test")}
+        record = journal.note("final", sample, metrics, details=details)
         write_chosen(folder, record)  # last: with it the folder is complete
         return metrics
 

@@ -238,8 +238,7 @@ class NetworkTraining:
         found["params_m"] = sum(p.numel() for p in network.parameters()) / 1e6
         validated = self.measure.full(network, "validation")
         tested = self.measure.full(network, "test")
-        num_images = len(self.measure.data.examples("test")[1])
-        note("final", {**tested, **found}, num_images=num_images)
+        note("final", {**tested, **found}, num_images=self.measure.num_images("test"))
         metrics = {
             **validated,
             "test": tested["default"],

@@ -87,8 +87,8 @@ def table_text(table: PublishedTable, lines: Sequence[Line]) -> str:
     Returns
     -------
     str
-        Accuracies in percent: of one seed with its interval, of more their mean and standard
-        deviation.
+        Accuracies in percent: the mean over the seeds, their standard deviation where there are
+        several, and the interval of the mean.
     """
     above = ["", "", "", *(text for heading in table.columns.values() for text in (heading, ""))]
     heads = ["row", "scale", "seeds", *("paper", "ours") * len(table.columns)]
@@ -162,9 +162,10 @@ def _text(metric: str, figure: Figure | None) -> str:
         return _MISSING
     if metric == _SIZE:
         return f"{figure.mean:.3f}"
+    text = f"{100 * figure.mean:.2f}"
     if figure.spread is not None:
-        return f"{100 * figure.mean:.2f} +- {100 * figure.spread:.2f}"
-    if figure.interval is None:
-        return f"{100 * figure.mean:.2f}"
-    low, high = figure.interval
-    return f"{100 * figure.mean:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
+        text += f" +- {100 * figure.spread:.2f}"
+    if figure.interval is not None:
+        low, high = figure.interval
+        text += f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return text

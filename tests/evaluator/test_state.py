@@ -120,7 +120,7 @@ def test_the_source_of_a_transfer_belongs_to_the_suite(network, batch, tmp_path)
         ('{"format": 1, "eval', "is damaged: .* Delete it to start again"),
         ("[]", "is damaged"),
         ('{"format": 1, "evaluation": {}, "outcomes": []}', "is damaged"),
-        ('{"format": 2, "evaluation": {}, "outcomes": {}}', "must have format 1, got 2"),
+        ('{"format": 3, "evaluation": {}, "outcomes": {}}', "must have format 2, got 3"),
     ],
 )
 def test_a_damaged_state_is_named(network, batch, tmp_path, text, message):

@@ -1,4 +1,4 @@
-"""Networks by name: exact numbers of parameters, and what is refused."""
+"""Networks by name: their shapes, and what is refused; their sizes are held by docs/networks.md."""
 
 from __future__ import annotations
 
@@ -20,28 +20,6 @@ def build(classes: int = 10, **section: object) -> nn.Module:
 
 def count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-# NASNet-A and AmoebaNet-A: [RACL] Table 1 has 3.8 and 3.2 million. The denoising blocks add 2 c^2
-# + 2 c, of two embeddings by c / 2, a projection and its norm, at the width c of every stage.
-@pytest.mark.parametrize(
-    ("name", "classes", "parameters"),
-    [
-        ("nasnet-a", 10, 3_830_950),
-        ("nasnet-a-hub", 10, 4_288_944),
-        ("nasnet-a", 100, 3_895_840),
-        ("nasnet-a-hub", 100, 4_423_044),
-        ("amoebanet-a", 10, 3_145_078),
-        ("amoebanet-a-hub", 10, 3_603_072),
-        ("amoebanet-a", 100, 3_184_048),
-        ("amoebanet-a-hub", 100, 3_711_252),
-        ("racl-hub", 100, 4_168_740),
-        ("robnet-large-denoise", 10, 7_715_638),
-        ("resnet18-denoise", 10, 11_872_202),
-    ],
-)
-def test_a_network_has_the_parameters_that_are_published(name, classes, parameters):
-    assert count(build(classes, name=name)) == parameters
 
 
 @pytest.mark.parametrize("name", ["nasnet-a", "amoebanet-a-hub", "robnet-large-denoise"])

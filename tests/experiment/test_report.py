@@ -57,7 +57,7 @@ def test_published_and_own_figures_stand_in_columns_of_their_own(results):
     assert heads == ["row", "scale", "seeds", *["paper", "ours"] * 7]
     full, small = (line for line in text if line.startswith("ResNet-18"))
     # Standard deviations of 80 and 82, and of 50 and 46.
-    shown = "11.17 11.174 78.38 81.00 +- 1.41 - - 45.60 48.00 +- 2.83"
+    shown = "11.17 11.174 78.38 81.00 +- 1.41 [72.2, 87.5] - - 45.60 48.00 +- 2.83 [38.5, 57.7]"
     assert " ".join(full.split()).startswith(f"ResNet-18 full 2 {shown}")
     assert "small: digits  1" in small
     assert "20.00 [13.3, 28.9]" in small
