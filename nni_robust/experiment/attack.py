@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import nni
-from torch import nn
 
 from nni_robust.attack import Attack, Transfer
-from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
+from nni_robust.experiment.chosen import chosen_data, load_chosen, read_chosen
 from nni_robust.experiment.config import OPTIONS, at_scale
-from nni_robust.experiment.files import SearchFiles, load_weights
+from nni_robust.experiment.files import SearchFiles
 from nni_robust.experiment.measure import Metrics
-from nni_robust.experiment.named import build_network
 from nni_robust.experiment.row import FULL, Row, find_rows
 from nni_robust.experiment.settings import build, build_threat_model, describe
 from nni_robust.experiment.training import choose_device
-from nni_robust.record import Record, read_records
+from nni_robust.record import Record
 
 SECTIONS = ("networks", "target", "source", "evaluator")
 
@@ -55,37 +53,6 @@ class Assault:
 
     def __post_init__(self) -> None:
         check_suite("attacks", self.attacks)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A network that ``python -m nni_robust train`` has left.
-
-    Attributes
-    ----------
-    row
-        Where it belongs.
-    folder
-        Its results.
-    record
-        Its last test.
-    """
-
-    row: Row
-    folder: Path
-    record: Record
-
-    def data(self) -> RobustDataModule:
-        """Give the images that it was trained and tested on."""
-        section = self.record.settings["evaluator"]["data"]
-        data: RobustDataModule = build(section, DATASETS, "settings.data")
-        return data
-
-    def network(self) -> nn.Module:
-        """Build it with the weights of its best epoch, in evaluation mode."""
-        network = build_network(self.record.settings["network"], self.data())
-        network.load_state_dict(load_weights(self.folder / "best.pt"))
-        return network.eval()
 
 
 def check_attack(sections: Mapping[str, Any]) -> Assault:
@@ -157,21 +124,21 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
     networks = Path(sections["networks"])
     same_seed = {"seed": sections.get("seed", 0)}
     target = find_trained(networks, "target", same_seed | dict(sections["target"]), scale)
-    data, device = target.data(), choose_device("auto")
-    attacks = assault.attacks
+    chosen, device = read_chosen(target), choose_device("auto")
+    data, attacks = chosen_data(chosen), assault.attacks
     settings = {
-        "network": target.record.settings["network"],
-        "target": str(target.folder),
+        "network": chosen["settings"].get("network"),
+        "target": str(target),
         "evaluator": {"name": "attack", **_describe(assault), "data": describe(data)},
     }
     if "source" in sections:
         source = find_trained(networks, "source", same_seed | dict(sections["source"]), scale)
-        settings["source"] = str(source.folder)
-        network = source.network().to(device)
+        settings["source"] = str(source)
+        network = load_chosen(source).to(device)
         attacks = [Transfer(source=network, attack=attack) for attack in attacks]
     x, y = data.stored_examples("test", assault.limit)
     result = measure_robustness(
-        target.network().to(device),
+        load_chosen(target).to(device),
         x,
         y,
         attacks=attacks,
@@ -184,8 +151,8 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
     files = SearchFiles(directory)
     files.directory.mkdir(parents=True, exist_ok=True)
     Record(
-        sample={},
-        genotype=target.record.genotype,
+        sample=chosen["sample"],
+        genotype=chosen["genotype"],
         stage="attack",
         metrics=metrics,
         seed=assault.seed,
@@ -197,13 +164,13 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
     return metrics
 
 
-def find_trained(networks: Path, path: str, wanted: Mapping[str, Any], scale: str) -> Trained:
-    """Find the one finished training of a row.
+def find_trained(networks: Path, path: str, wanted: Mapping[str, Any], scale: str) -> Path:
+    """Find the one network of a row that was trained to the end.
 
     Parameters
     ----------
     networks
-        Folder below which trainings lie.
+        Folder below which trainings and searches lie.
     path
         Where *wanted* stands, for messages.
     wanted
@@ -211,37 +178,30 @@ def find_trained(networks: Path, path: str, wanted: Mapping[str, Any], scale: st
     scale
         Of the training.
 
+    Returns
+    -------
+    Path
+        As for :func:`nni_robust.experiment.chosen.load_chosen`.
+
     Raises
     ------
     ValueError
         If there is none, or more than one.
     """
     row = Row(**wanted, scale=scale)
-    found = [
-        Trained(row=row, folder=folder, record=record)
-        for folder, other in find_rows(networks)
-        if other == row and (record := _last_test(folder)) is not None
-    ]
+    folders = [folder for folder, other in find_rows(networks) if other == row]
+    found = [final for folder in folders for final in SearchFiles(folder).finals()]
     if not found:
         raise ValueError(
             f"{path} must be a finished training below {str(networks)!r}, but there is none of "
             f"{row}. Train it first: the experiment of table {row.table!r}."
         )
     if len(found) > 1:
-        folders = [str(trained.folder) for trained in found]
         raise ValueError(
-            f"{path} must be one training, but of {row} there are {len(found)}: {folders}. Move "
-            "all but one away."
+            f"{path} must be one training, but of {row} there are {len(found)}: "
+            f"{[str(folder) for folder in found]}. Move all but one away."
         )
     return found[0]
-
-
-def _last_test(folder: Path) -> Record | None:
-    records, weights = SearchFiles(folder).records, folder / "best.pt"
-    if not records.is_file() or not weights.is_file():
-        return None
-    tests = [r for r in read_records(records) if r.stage == "final" and r.error is None]
-    return tests[-1] if tests else None
 
 
 def _describe(assault: Assault) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The networks that a search has chosen: find them, and rebuild them from their files."""
+"""The networks that searches have chosen, or trainings left: find and rebuild them from files."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import model_context
 from torch import nn
 
+from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.experiment.files import FORMAT, SearchFiles, load_weights
+from nni_robust.experiment.named import build_network
 from nni_robust.experiment.settings import build
 from nni_robust.space import SPACES
 
 
 def chosen_folders(directory: Path) -> list[Path]:
-    """List the folders of the chosen networks of a search, or of the searches in a folder.
+    """List the folders of the chosen networks of a search or training, or of those in a folder.
 
     Parameters
     ----------
@@ -31,14 +32,14 @@ def chosen_folders(directory: Path) -> list[Path]:
     if (directory / "genotype.json").is_file():
         return [directory]
     folders = SearchFiles(directory).finals()
-    # The trials of an experiment of whole searches have a folder each.
+    # The trials of an experiment of whole searches or trainings have a folder each.
     folders += [
         folder for trial in sorted(directory.glob("*")) for folder in SearchFiles(trial).finals()
     ]
     if not folders:
         raise ValueError(
             f"{str(directory)!r} must hold a chosen network, final/KEY/genotype.json, but there is "
-            "none: the search has not ended, or this is not its folder."
+            "none: the search or training has not ended, or this is not its folder."
         )
     return folders
 
@@ -56,7 +57,7 @@ def read_chosen(folder: Path) -> dict[str, Any]:
 
 
 def load_chosen(folder: Path) -> nn.Module:
-    """Build the chosen network of a search with its weights, in evaluation mode.
+    """Build a chosen network with its weights, in evaluation mode.
 
     Parameters
     ----------
@@ -64,7 +65,26 @@ def load_chosen(folder: Path) -> nn.Module:
         ``final/KEY`` in the results.
     """
     chosen = read_chosen(folder)
-    with model_context(chosen["sample"]):
-        network: ModelSpace = build(chosen["settings"]["space"], SPACES, "settings.space")
+    settings = chosen["settings"]
+    network: nn.Module
+    if "space" in settings:
+        with model_context(chosen["sample"]):
+            network = build(settings["space"], SPACES, "settings.space")
+    else:
+        network = build_network(settings["network"], chosen_data(chosen))
     network.load_state_dict(load_weights(folder / "weights.pt"))
-    return network.eval()  # type: ignore[no-any-return]  # NNI is untyped
+    return network.eval()
+
+
+def chosen_data(chosen: dict[str, Any]) -> RobustDataModule:
+    """Give the images that a chosen network was trained and tested on.
+
+    Parameters
+    ----------
+    chosen
+        As :func:`read_chosen` gives it.
+    """
+    data: RobustDataModule = build(
+        chosen["settings"]["evaluator"]["data"], DATASETS, "settings.data"
+    )
+    return data

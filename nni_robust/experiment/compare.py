@@ -10,9 +10,8 @@ from typing import Any
 from tqdm import tqdm
 
 from nni_robust.attack import Attack
-from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.experiment.chosen import chosen_folders, load_chosen, read_chosen
+from nni_robust.experiment.chosen import chosen_data, chosen_folders, load_chosen, read_chosen
 from nni_robust.experiment.config import SEARCHES
 from nni_robust.experiment.measure import Measure
 from nni_robust.experiment.settings import build
@@ -76,8 +75,9 @@ def conditions_of(chosen: dict[str, Any]) -> Measure:
         As :func:`nni_robust.experiment.chosen.read_chosen` gives it.
     """
     section = dict(chosen["settings"]["evaluator"])
-    data: RobustDataModule = build(section.pop("data"), DATASETS, "settings.data")
-    conditions: Measure = build(section, SEARCHES, "settings.evaluator", data=data).measure
+    del section["data"]
+    given = {"data": chosen_data(chosen)}
+    conditions: Measure = build(section, SEARCHES, "settings.evaluator", **given).measure
     return conditions
 
 

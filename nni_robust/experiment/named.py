@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
@@ -209,6 +210,11 @@ def build_network(section: Any, data: RobustDataModule) -> nn.Module:
     if activation != "relu":
         replace_relu(network, ACTIVATIONS[activation])
     return network
+
+
+def section_label(section: Mapping[str, Any]) -> str:
+    """Name files after the network that a section describes."""
+    return re.sub(r"[^\w.-]+", "_", str(section["name"]).rpartition(":")[2])
 
 
 def _scaled_width(name: str, size: Any, width: Any) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from nni_robust.data import RobustDataModule
 from nni_robust.experiment.chosen import load_chosen, read_chosen
-from nni_robust.experiment.named import NETWORKS, build_network
+from nni_robust.experiment.named import NETWORKS, build_network, section_label
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
 
 _PREFIXES = ("module.", "model.", "_orig_mod.")  # of what wrapped the network when it was saved
@@ -47,7 +46,7 @@ class Subject:
 
 
 def chosen_subject(folder: Path) -> Subject:
-    """Load the chosen network of a search.
+    """Load the chosen network of a search, or that of a training.
 
     Parameters
     ----------
@@ -102,10 +101,11 @@ def named_subject(what: str, weights: Path | None, data: RobustDataModule) -> Su
             "weights_dtypes": dtypes,
         }
         restore(network, state, str(weights))
-    label = re.sub(r"[^\w.-]+", "_", name.rpartition(":")[2])
     published = {**PUBLISHED, **PUBLISHED_DARTS}
     genotype = list(published[name].genotypes) if name in published else None
-    return Subject(label=label, network=network.eval(), origin=origin, genotype=genotype)
+    return Subject(
+        label=section_label(section), network=network.eval(), origin=origin, genotype=genotype
+    )
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -17,9 +17,9 @@ from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import Recipe
 from nni_robust.evaluator.robustness import check_suite
-from nni_robust.experiment.files import SearchFiles, load_weights, save_weights
+from nni_robust.experiment.files import SearchFiles, load_weights, save_weights, write_chosen
 from nni_robust.experiment.measure import Measure, Metrics
-from nni_robust.experiment.named import build_network
+from nni_robust.experiment.named import build_network, section_label
 from nni_robust.experiment.probe import report_intermediate
 from nni_robust.experiment.resume import EpochCheckpoint, resume_arguments
 from nni_robust.experiment.settings import describe, describe_call, flatten
@@ -217,7 +217,7 @@ class NetworkTraining:
             try:
                 with torch.random.fork_rng():
                     torch.manual_seed(self.seed)
-                    metrics = self._train(build_network(section, self.measure.data), note)
+                    metrics = self._train(section, note)
             except Exception as error:
                 note("train", {}, f"{type(error).__name__}: {error}")
                 raise
@@ -225,7 +225,8 @@ class NetworkTraining:
             nni.report_final_result(metrics)
         return metrics
 
-    def _train(self, network: nn.Module, note: Callable[..., None]) -> Metrics:
+    def _train(self, section: Mapping[str, Any], note: Callable[..., Record]) -> Metrics:
+        network = build_network(section, self.measure.data)
         found = train_network(
             network,
             training=self.training,
@@ -238,7 +239,11 @@ class NetworkTraining:
         found["params_m"] = sum(p.numel() for p in network.parameters()) / 1e6
         validated = self.measure.full(network, "validation")
         tested = self.measure.full(network, "test")
-        note("final", {**tested, **found}, num_images=self.measure.num_images("test"))
+        folder = self.files.directory / "final" / section_label(section)
+        save_weights(folder / "weights.pt", network)
+        record = note("final", {**tested, **found}, num_images=self.measure.num_images("test"))
+        write_chosen(folder, record)
+
         metrics = {
             **validated,
             "test": tested["default"],
@@ -265,9 +270,9 @@ class NetworkTraining:
         metrics: Metrics,
         error: str | None = None,
         **details: int,
-    ) -> None:
+    ) -> Record:
         published = {**PUBLISHED, **PUBLISHED_DARTS}.get(str(section["name"]))
-        Record(
+        record = Record(
             sample={},
             genotype=None if published is None else list(published.genotypes),
             stage=stage,
@@ -276,4 +281,6 @@ class NetworkTraining:
             seed=self.seed,
             error=error,
             details={"seconds": round(time.monotonic() - started, 1), **details},
-        ).append(self.files.records)
+        )
+        record.append(self.files.records)
+        return record

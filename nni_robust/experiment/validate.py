@@ -18,6 +18,7 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 from nni.nas.execution import ExecutionEngine
 
+from nni_robust.data import RobustDataModule
 from nni_robust.experiment.attack import check_attack
 from nni_robust.experiment.config import (
     Search,
@@ -42,12 +43,13 @@ def validate(path: Path) -> str:
     Parameters
     ----------
     path
-        What ``nnictl create --config`` would read.
+        What ``nnictl create --config`` would read; or what ``python -m nni_robust`` would, to
+        ``search``, ``train`` or ``attack`` from the working folder.
 
     Returns
     -------
     str
-        One line that says what the experiment will do.
+        One line that says what will be done.
 
     Raises
     ------
@@ -55,6 +57,8 @@ def validate(path: Path) -> str:
         In one line, with the path of the key.
     """
     content = _read(path)
+    if "evaluator" in content:  # no key of NNI's
+        return _check_single(content, path)
     _check_keys(content, "", ExperimentConfig)
     _check_trials(content)
     config = _load(path)
@@ -167,8 +171,7 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
         with _named("tuner.classArgs"):
             search = build_search(sections, directory=folder)
             check_multi_trial(search)
-        with _named("tuner.classArgs.data"):
-            search.data.examples("test", 1)
+            _check_images(search.data)
     _check_number(content, search)
     with _named("tuner.classArgs"):
         search.strategy.initialize(search.executable(), ExecutionEngine())
@@ -205,29 +208,41 @@ def _run_of(content: Mapping[str, Any]) -> _Run | None:
     return _Run(command, options.file, options.scale)
 
 
+def _check_single(content: Mapping[str, Any], path: Path) -> str:
+    kinds = {"networks": "attack", "network": "train"}
+    command = next((name for key, name in kinds.items() if key in content), "search")
+    run = _RUNS[command]
+    return f"{path.stem}: one {run.one}{run.check(choose_scale(content, None), Path.cwd())}"
+
+
 def _check_runs(content: Mapping[str, Any], path: Path, run: _Run) -> str:
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
-    check, what = _RUNS[run.command]
+    kind = _RUNS[run.command]
     with _working_directory(folder):  # as in a trial: relative paths mean the same
         with _named(run.file):
             sections = read_sections(Path(run.file))
         for parameters in _single_parameters(content.get("searchSpace") or {}):
             changed = choose_scale(apply_parameters(sections, parameters), run.scale)
             with _named(run.file if not parameters else f"{run.file} with {parameters}"):
-                name = check(changed, folder)
+                name = kind.check(changed, folder)
     number = content.get("maxTrialNumber", "any number of")
-    return f"{content.get('experimentName', path.stem)}: {number} {what}{name}, one a trial"
+    return f"{content.get('experimentName', path.stem)}: {number} {kind.more}{name}, one a trial"
+
+
+def _check_images(data: RobustDataModule) -> None:
+    with _named("data"):
+        data.stored_examples("test", 1)
 
 
 def _check_whole_search(sections: Mapping[str, Any], folder: Path) -> str:
     search = build_search(sections, directory=folder)
     check_one_shot(search)
-    search.data.examples("test", 1)
+    _check_images(search.data)
     return f" of {type(search.strategy).__name__}"
 
 
 def _check_training(sections: Mapping[str, Any], folder: Path) -> str:
-    build_training(sections, directory=folder).measure.data.examples("test", 1)
+    _check_images(build_training(sections, directory=folder).measure.data)
     return ""
 
 
@@ -236,10 +251,19 @@ def _check_attack(sections: Mapping[str, Any], folder: Path) -> str:
     return ""
 
 
-_RUNS: dict[str, tuple[Callable[[Mapping[str, Any], Path], str], str]] = {
-    "search": (_check_whole_search, "searches"),
-    "train": (_check_training, "trainings"),
-    "attack": (_check_attack, "attacks"),
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """What a command does: how its sections are checked, and how one and more are called."""
+
+    check: Callable[[Mapping[str, Any], Path], str]
+    one: str
+    more: str
+
+
+_RUNS = {
+    "search": _Kind(_check_whole_search, "search", "searches"),
+    "train": _Kind(_check_training, "training", "trainings"),
+    "attack": _Kind(_check_attack, "attack", "attacks"),
 }
 
 

@@ -7,8 +7,11 @@ import shutil
 import pytest
 import torch
 
-from nni_robust.data import ImageFolder, ImageNet, TinyImageNet
+from nni_robust.attack import FGSM
+from nni_robust.data import ImageFolder, ImageNet, TinyImageNet, image
+from nni_robust.evaluator.robustness import measure_robustness
 
+GREY = torch.zeros(3, 224, 224, dtype=torch.uint8)
 SPLITS = ("train", "validation", "test")
 
 pytestmark = pytest.mark.usefixtures("ten_classes")
@@ -40,6 +43,26 @@ def test_imagenet_classes_follow_the_names_of_their_folders(imagenet_root):
 def test_random_parts_of_imagenet_keep_their_labels(imagenet_root):
     for x, y in ImageNet(root=str(imagenet_root), batch_size=40).train_dataloader():
         assert torch.equal(labels_seen(x), y)
+
+
+def test_images_are_read_when_they_are_asked_for(imagenet_root, monkeypatch):
+    read = []
+    monkeypatch.setattr(image, "read_image", lambda path, *_: read.append(path) or GREY)
+    x, y = ImageNet(root=str(imagenet_root)).stored_examples("test", 20)
+    assert (len(x), x.shape[0], len(y), len(read)) == (20, 20, 20, 0)
+    assert x[[3, 1]].shape == (2, *GREY.shape)
+    assert len(read) == 2
+
+
+def test_an_evaluation_reads_a_batch_at_a_time_to_the_same_end(imagenet_root):
+    data = ImageFolder(root=str(imagenet_root / "train"), image_size=16)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 10))
+    in_memory, stored = (
+        measure_robustness(network, *images, attacks=[FGSM()], batch_size=7)
+        for images in (data.examples("test"), data.stored_examples("test"))
+    )
+    assert in_memory.outcomes == stored.outcomes
 
 
 def test_tiny_imagenet_classes_follow_their_names(tiny_root):

@@ -100,6 +100,21 @@ def test_the_example_is_valid():
     assert "RobNet(num_samples=24, num_candidates=8" in validate(EXAMPLES / "robnet.yml")
 
 
+def test_a_file_of_one_search_or_training_is_checked_as_well(tmp_path):
+    assert validate(EXAMPLES / "racl_search.yml") == "racl_search: one search of RACL"
+    assert validate(EXAMPLES / "train.yml") == "train: one training"
+    sections = yaml.safe_load((EXAMPLES / "train.yml").read_text())
+    sections["evaluator"]["epoch"] = 3
+    path = tmp_path / "train.yml"
+    path.write_text(yaml.safe_dump(sections))
+    with pytest.raises(ValueError, match=r"^evaluator\.epoch is not known.*'epochs'"):
+        validate(path)
+    del sections["evaluator"]["epoch"]
+    path.write_text(yaml.safe_dump({**sections, "data": {"name": "cifar10", "root": "none"}}))
+    with pytest.raises(ValueError, match=r"^data\.root must be a folder that holds cifar-10"):
+        validate(path)
+
+
 ARGS = "tuner.classArgs"
 
 # Path of the key, what is written there, and the one line that answers.

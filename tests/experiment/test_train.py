@@ -19,6 +19,7 @@ from nni_robust.data import Synthetic
 from nni_robust.evaluator import RECIPES, Recipe, attacked_accuracy
 from nni_robust.evaluator.objective import Fast, Free
 from nni_robust.experiment import trial
+from nni_robust.experiment.chosen import chosen_folders, load_chosen
 from nni_robust.experiment.files import load_weights
 from nni_robust.experiment.resume import EpochCheckpoint
 from nni_robust.experiment.train import NetworkTraining, build_network
@@ -209,6 +210,16 @@ def test_the_command_line_trains_the_network_of_a_file(tmp_path, capsys):
     network = build_network(SECTIONS["network"], Synthetic(**DATA))
     assert any(isinstance(module, nn.SiLU) for module in network.modules())
     network.load_state_dict(load_weights(results / "best.pt"))
+
+
+def test_a_trained_network_is_evaluated_again_from_its_folder(tmp_path, small, capsys):
+    found = training(tmp_path).run(small)
+    (folder,) = chosen_folders(tmp_path)
+    assert folder == tmp_path / "final" / "Small"
+    assert accuracy(load_chosen(folder), "test", SUITE)["robust"] == found["test"]
+    assert main(["evaluate", str(tmp_path)]) == 0  # the accuracies on record
+    assert main(["evaluate", str(tmp_path), "--attacks", "fgsm", "--limit", "10"]) == 0
+    assert "Small: 10 test images of synthetic" in capsys.readouterr().out
 
 
 def test_a_trial_takes_its_parameters_and_reports(tmp_path, monkeypatch):

@@ -1,0 +1,58 @@
+"""Compare the time of a pass whose weights have their channels innermost with that of a plain one.
+
+    OMP_NUM_THREADS=1 python benchmarks/channels_last.py
+
+Both copies of a network take turns on the same batch; the least time of each counts. A training
+pass has gradients of the weights, an attacking one of the images. On a CPU, whose layout alone
+nni_robust changes; see nni_robust/evaluator/memory.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+
+import torch
+from torch import Tensor, nn
+
+from nni_robust.data import CIFAR10
+from nni_robust.evaluator.memory import put_channels_last
+from nni_robust.experiment.named import build_network
+
+NETWORKS = ("robnet-large", "robnet-free", "racl", "densenet121", "resnet18")
+SIZE, BATCH, REPEATS = 0.22, 64, 4
+
+
+def seconds(network: nn.Module, x: Tensor, *, training: bool) -> float:
+    """Time one pass forward and backward."""
+    network.train(training).requires_grad_(training)
+    x = x.clone().requires_grad_(not training)
+    started = time.perf_counter()
+    network(x).sum().backward()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Print a line for every network."""
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {BATCH}")
+    heads = [f"{what + ': plain':>18}{'last':>9}{'ratio':>7}" for what in ("training", "attack")]
+    print(" " * 16 + "".join(heads))
+    x = torch.rand(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for name in NETWORKS:
+        torch.manual_seed(0)
+        plain = build_network({"name": name, "size": SIZE}, CIFAR10(root="unread"))
+        last = copy.deepcopy(plain)
+        put_channels_last(last)
+        line = f"{name:<16}"
+        for training in (True, False):
+            runs = [
+                [seconds(network, x, training=training) for network in (plain, last)]
+                for _ in range(REPEATS)
+            ]
+            before, after = (1000 * min(times) for times in zip(*runs, strict=True))
+            line += f"{before:15.0f} ms{after:6.0f} ms{after / before:7.2f}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
