@@ -167,11 +167,11 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
             f"says so, got {content['trialCommand']!r}."
         )
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
-    with _working_directory(folder):  # as in a trial: relative paths mean the same
-        with _named("tuner.classArgs"):
-            search = build_search(sections, directory=folder)
-            check_multi_trial(search)
-            _check_images(search.data)
+    # As in a trial: relative paths mean the same.
+    with _working_directory(folder), _named("tuner.classArgs"):
+        search = build_search(sections, directory=folder)
+        check_multi_trial(search)
+        _check_images(search.data)
     _check_number(content, search)
     with _named("tuner.classArgs"):
         search.strategy.initialize(search.executable(), ExecutionEngine())
