@@ -15,7 +15,18 @@ PACKAGE = Path(__file__).parents[1] / "nni_robust"
 
 # Folder: what it may import of this package, and whether it may import nni.
 EVERYTHING = {
-    *{"functional", "model", "attack", "op", "data", "record", "space", "oneshot", "evaluator"},
+    *{
+        "replacing",
+        "functional",
+        "model",
+        "attack",
+        "op",
+        "data",
+        "record",
+        "space",
+        "oneshot",
+        "evaluator",
+    },
     *{"strategy", "report", "experiment"},
 }
 MAY_IMPORT: dict[str, tuple[set[str], bool]] = {
@@ -23,13 +34,14 @@ MAY_IMPORT: dict[str, tuple[set[str], bool]] = {
     "model": (set(), False),
     "data": (set(), False),
     "record": (set(), False),
+    "replacing": (set(), False),
     "attack": ({"functional"}, False),
     "op": ({"functional"}, False),
     "space": ({"op"}, True),
     "oneshot": ({"space", "op", "functional"}, True),
-    "evaluator": ({"attack", "functional"}, True),
+    "evaluator": ({"attack", "functional", "replacing"}, True),
     "strategy": ({"oneshot", "space"}, True),
-    "report": ({"record"}, False),
+    "report": ({"record", "replacing"}, False),
     "experiment": (EVERYTHING, True),
     "__main__": (EVERYTHING, True),
     "__init__": (set(), False),

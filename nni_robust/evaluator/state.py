@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from nni_robust.attack import Attack
 from nni_robust.evaluator.outcome import Images
+from nni_robust.replacing import replacing
 
 FORMAT = 2
 """Version of the file; a reader refuses another."""
@@ -101,11 +101,9 @@ class Store:
 
     def write(self, outcomes: Mapping[str, str]) -> None:
         """Write the outcomes so far: whole, or not at all."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "evaluation": self.evaluation, "outcomes": outcomes}
-        scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        scratch.write_text(json.dumps(content, indent=1) + "\n")
-        scratch.replace(self.path)
+        with replacing(self.path) as scratch:
+            scratch.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _describe(value: Any) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.record import Record
+from nni_robust.replacing import replacing
 from nni_robust.space import NETWORKS, STAGE
 
 FORMAT = 1
@@ -108,10 +109,8 @@ def sample_key(sample: Mapping[str, Any]) -> str:
 def save_weights(path: Path, network: nn.Module) -> None:
     """Write a state dict: whole, or not at all."""
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    torch.save({"format": FORMAT, "state_dict": state}, scratch)
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        torch.save({"format": FORMAT, "state_dict": state}, scratch)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -159,10 +158,8 @@ def write_chosen(folder: Path, record: Record) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file: whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    scratch.write_text(f"{text}\n")
-    scratch.replace(path)
+    with replacing(path) as scratch:
+        scratch.write_text(f"{text}\n")
 
 
 def export_onnx(path: Path, network: nn.Module, image_shape: tuple[int, int, int]) -> None:

@@ -16,6 +16,8 @@ from nni.runtime.env_vars import dispatcher_env_vars
 from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.runtime.tuner_command_channel import CommandType
 
+from nni_robust.replacing import replacing
+
 # NNI gives a tuner ten seconds to connect, less than torch may take to load: it is imported when
 # NNI says `initialize`.
 if TYPE_CHECKING:
@@ -189,14 +191,13 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         if self._search is None:  # the past trials of a resume are just being read
             return
         with self._lock:
-            scratch = self._state_file.with_name(f"strategy.{os.getpid()}.tmp")
             state = {
                 "format": _STATE_FORMAT,
                 "strategy": self._search.strategy.state_dict(),
                 "ended": self._running_engine.ended,
             }
-            scratch.write_bytes(pickle.dumps(state))
-            scratch.replace(self._state_file)
+            with replacing(self._state_file) as scratch:
+                scratch.write_bytes(pickle.dumps(state))
 
     def _load(self, search: Search) -> set[int]:
         """Load the strategy's state; give the parameter ids of the ends that it knows."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytorch_lightning as pl
 
 from nni_robust.experiment.files import read_tensors
+from nni_robust.replacing import replacing
 
 
 class EpochCheckpoint(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
@@ -26,11 +26,8 @@ class EpochCheckpoint(pl.Callback):  # type: ignore[misc]  # Lightning is untype
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the state."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
-        trainer.save_checkpoint(scratch)
-        if trainer.is_global_zero:
-            scratch.replace(self.path)
+        with replacing(self.path) as scratch:
+            trainer.save_checkpoint(scratch)  # of several processes, the first writes
 
 
 def resume_arguments(path: Path) -> dict[str, object]:

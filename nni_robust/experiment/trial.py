@@ -142,7 +142,8 @@ def _results(directory: str | None) -> Path:
 
 def _share_cores(trials: int) -> None:
     # Trials that share cores must not share threads: those that wait would spin.
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // trials))
+    cores = len(os.sched_getaffinity(0)) // trials
+    torch.set_num_threads(max(1, min(cores, torch.get_num_threads())))
 
 
 def _own_record() -> dict[str, Any]:

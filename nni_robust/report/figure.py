@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nni_robust.replacing import replacing
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first figure
     from matplotlib.figure import Figure
@@ -39,15 +41,8 @@ def save_figure(path: Path, draw: Callable[[], Figure]) -> tuple[Path, Path]:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=metadata)
             contents[path.with_name(path.name + suffix)] = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = {file: file.with_name(f"{file.name}.{os.getpid()}.tmp") for file in contents}
-    try:
+    with contextlib.ExitStack() as both:
         for file, content in contents.items():
-            scratch[file].write_bytes(content)
-        for file in contents:
-            scratch[file].replace(file)
-    finally:
-        for file in scratch.values():
-            file.unlink(missing_ok=True)
+            both.enter_context(replacing(file)).write_bytes(content)
     svg, png = contents
     return svg, png
