@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 # Exit statuses: 0 as asked, 1 the experiment, the comparison or a check failed, 2 wrong input,
-# 3 time out.
+# 3 time out, 143 terminated.
 _WRONG_INPUT = 2
+_TERMINATED = 143
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"nni_robust {options.name}: {error}", file=sys.stderr)
         return _WRONG_INPUT
+    except SystemExit as end:
+        # Lightning lets a terminated training end without a status, and NNI takes it for a success.
+        if end.code is not None:
+            raise
+        return _TERMINATED
 
 
 def _parser() -> argparse.ArgumentParser:

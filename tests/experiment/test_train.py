@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +223,17 @@ def test_a_trained_network_is_evaluated_again_from_its_folder(tmp_path, small, c
     assert main(["evaluate", str(tmp_path)]) == 0  # the accuracies on record
     assert main(["evaluate", str(tmp_path), "--attacks", "fgsm", "--limit", "10"]) == 0
     assert "Small: 10 test images of synthetic" in capsys.readouterr().out
+
+
+def test_a_training_that_is_terminated_is_no_success(tmp_path):
+    file = file_of(tmp_path, **evaluator(epochs=1000))
+    command = [sys.executable, "-m", "nni_robust", "train", str(file)]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.rglob("network.ckpt")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
 
 
 def test_a_trial_takes_its_parameters_and_reports(tmp_path, monkeypatch):
