@@ -187,12 +187,12 @@ def test_every_experiment_is_valid_at_small_scale(path, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", OF_ROWS, ids=lambda path: path.stem)
 def test_every_experiment_is_valid_at_full_scale(path, tmp_path, monkeypatch):
-    from nni_robust.data import RobustDataModule
+    from nni_robust.data import Examples, RobustDataModule
 
     def examples(data: RobustDataModule, split: str, limit: int | None = None) -> Any:
-        return torch.zeros(1, *data.image_shape), torch.zeros(1, dtype=torch.long)
+        return Examples(torch.zeros(1, *data.image_shape)), torch.zeros(1, dtype=torch.long)
 
-    monkeypatch.setattr(RobustDataModule, "examples", examples)  # the images are not at hand
+    monkeypatch.setattr(RobustDataModule, "stored_examples", examples)  # they are not at hand
     changed = {**content(path), "trialCodeDirectory": str(FOLDER)}
     file = tmp_path / path.name
     file.write_text(yaml.safe_dump(changed))
