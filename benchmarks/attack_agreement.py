@@ -11,8 +11,34 @@ Both sides attack the same test images, one after the other. ``differ`` counts t
 against one and fall to the other; ``p`` is the probability that so many or more of them fall on one
 side if each is equally likely to (McNemar's exact test; 1 where none differs), and ``linf`` or
 ``l2`` the largest perturbation of ours as a share of the radius. Random starts differ; foolbox's
-MI-FGSM signs gradients before it accumulates them, and adv-lib's PGD keeps the first image that
-fools, so that it can only be the stronger.
+MI-FGSM signs gradients before it accumulates them, and adv-lib's PGD gives the last image on its
+way that fools, but does not look at its last step.
+
+Last figures: a ResNet-18 of 0.30 M parameters, trained as docs/comparison.md says (seed 2); one
+thread of an AMD EPYC with other work beside it. Share of the images classified right that stand,
+141 of 500, and for AutoAttack's parts 22 of 60; the l2 cases that are missing did not end in time.
+
+    attack          norm  library         ours  theirs  differ   ours     theirs  ratio
+    fgsm            linf  foolbox        78.7%   78.7%       0    0.2 s    0.1 s   1.39
+    pgd20           linf  foolbox        76.6%   76.6%       0    3.0 s    2.9 s   1.01
+    transfer_pgd20  linf  foolbox        95.0%   95.0%       0    3.1 s    4.6 s   0.67
+    mim20           linf  foolbox        78.0%   78.0%       0    3.0 s    3.1 s   0.98
+    deepfool50      linf  foolbox        71.6%   71.6%       0    1.6 s    9.7 s   0.17
+    noise10         linf  foolbox        98.6%   98.6%       0    0.6 s    0.6 s   0.91
+    fgsm            l2    foolbox        83.0%   83.0%       0    0.2 s    0.2 s   0.94
+    pgd20           l2    foolbox        79.4%   79.4%       0    3.5 s    3.7 s   0.96
+    transfer_pgd20  l2    foolbox        95.0%   94.3%       1    3.8 s    4.5 s   0.85
+    mim20           l2    foolbox        80.1%   80.1%       0    3.0 s    3.3 s   0.90
+    pgd20           linf  adv-lib        76.6%   77.3%       1    4.6 s    5.2 s   0.89
+    pgd20_cw        linf  adv-lib        70.2%   70.2%       0    5.4 s    5.1 s   1.06
+    pgd20_dlr       linf  adv-lib        74.5%   74.5%       0    5.0 s    4.9 s   1.03
+    deepfool50      linf  adv-lib        71.6%   71.6%       0    2.7 s    3.3 s   0.84
+    apgd_ce         linf  adv-lib        77.3%   77.3%       0   26.2 s   22.4 s   1.17
+    apgd_ce         linf  pyautoattack   86.4%   86.4%       0    2.4 s    2.6 s   0.94
+    apgd_t          linf  pyautoattack   77.3%   77.3%       0   18.5 s   18.5 s   1.00
+    fab_t           linf  pyautoattack   77.3%   77.3%       0   32.8 s   33.0 s   1.00
+    square          linf  pyautoattack   77.3%   77.3%       0   43.3 s   65.4 s   0.66
+    apgd_ce         l2    pyautoattack   90.9%   90.9%       0    3.8 s    3.9 s   0.97
 """
 
 from __future__ import annotations
