@@ -39,6 +39,8 @@ thread of an AMD EPYC with other work beside it. Share of the images classified 
     fab_t           linf  pyautoattack   77.3%   77.3%       0   32.8 s   33.0 s   1.00
     square          linf  pyautoattack   77.3%   77.3%       0   43.3 s   65.4 s   0.66
     apgd_ce         l2    pyautoattack   90.9%   90.9%       0    3.8 s    3.9 s   0.97
+    apgd_t          l2    pyautoattack   86.4%   86.4%       0   30.9 s   32.2 s   0.96
+    fab_t           l2    pyautoattack   86.4%   86.4%       0   35.3 s   34.6 s   1.02
 """
 
 from __future__ import annotations
