@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def put_channels_last(network: nn.Module) -> list[Tensor]:
+def put_channels_last(network: nn.Module) -> dict[nn.Parameter, Tensor]:
     """Lay the weights of convolutions out with the channels innermost, where they are on a CPU.
 
     What reads them then lays out its output alike, and so on through the network. Values stay as
@@ -22,26 +22,28 @@ def put_channels_last(network: nn.Module) -> list[Tensor]:
 
     Returns
     -------
-    list of Tensor
-        The weights that lay otherwise.
+    dict
+        From the weights that lay otherwise to their data before.
     """
-    weights: list[Tensor] = [
-        p for p in network.parameters() if p.dim() == 4 and p.device.type == "cpu"
-    ]
-    changed: list[Tensor] = [
-        p for p in weights if not p.is_contiguous(memory_format=torch.channels_last)
-    ]
-    for weight in changed:
-        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    return changed
+    before = {}
+    for weight in network.parameters():
+        if weight.dim() != 4 or weight.device.type != "cpu":
+            continue
+        if not weight.is_contiguous(memory_format=torch.channels_last):
+            before[weight] = weight.data
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return before
 
 
 @contextlib.contextmanager
 def channels_last(network: nn.Module) -> Iterator[None]:
-    """Keep the weights so as long as the block lasts; see :func:`put_channels_last`."""
-    changed = put_channels_last(network)
+    """Keep the weights so as long as the block lasts, which must not change their values.
+
+    See :func:`put_channels_last`.
+    """
+    before = put_channels_last(network)
     try:
         yield
     finally:
-        for weight in changed:
-            weight.data = weight.data.contiguous()
+        for weight, data in before.items():
+            weight.data = data

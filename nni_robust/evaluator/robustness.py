@@ -215,7 +215,8 @@ def _check_precision(network: nn.Module) -> None:
 
 def device_of(network: nn.Module, x: Images) -> torch.device:
     """Tell where a network runs: where its weights are, or, without any, where the images are."""
-    return next((tensor.device for tensor in network.parameters()), x[:1].device)
+    weight = next(network.parameters(), None)
+    return x[:1].device if weight is None else weight.device
 
 
 def _asked(outcomes: dict[str, list[str]], name: str, keep_fooled: bool) -> list[int]:

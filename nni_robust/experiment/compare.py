@@ -76,8 +76,8 @@ def conditions_of(chosen: dict[str, Any]) -> Measure:
     """
     section = dict(chosen["settings"]["evaluator"])
     del section["data"]
-    given = {"data": chosen_data(chosen)}
-    conditions: Measure = build(section, SEARCHES, "settings.evaluator", **given).measure
+    evaluator = build(section, SEARCHES, "settings.evaluator", data=chosen_data(chosen))
+    conditions: Measure = evaluator.measure
     return conditions
 
 

@@ -242,8 +242,7 @@ class NetworkTraining:
         folder = self.files.directory / "final" / section_label(section)
         save_weights(folder / "weights.pt", network)
         record = note("final", {**tested, **found}, num_images=self.measure.num_images("test"))
-        write_chosen(folder, record)
-
+        write_chosen(folder, record)  # last: with it the folder is complete
         metrics = {
             **validated,
             "test": tested["default"],

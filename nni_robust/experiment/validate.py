@@ -211,8 +211,8 @@ def _run_of(content: Mapping[str, Any]) -> _Run | None:
 def _check_single(content: Mapping[str, Any], path: Path) -> str:
     kinds = {"networks": "attack", "network": "train"}
     command = next((name for key, name in kinds.items() if key in content), "search")
-    run = _RUNS[command]
-    return f"{path.stem}: one {run.one}{run.check(choose_scale(content, None), Path.cwd())}"
+    kind = _RUNS[command]
+    return f"{path.stem}: one {kind.one}{kind.check(choose_scale(content, None), Path.cwd())}"
 
 
 def _check_runs(content: Mapping[str, Any], path: Path, run: _Run) -> str:
