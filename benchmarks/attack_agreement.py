@@ -179,7 +179,7 @@ def cases(source: nn.Module | None) -> Iterator[Case]:
         yield Case(APGD_CE(threat_model=ball), "adv-lib", run)
         run = partial(apgd_targeted, num_targets=9, **bound)
         yield Case(APGD_T(threat_model=ball), "adv-lib", run)
-        run = partial(fab, norm=order, ε=epsilon, targeted=True, restarts=1)
+        run = partial(fab, norm=order, ε=epsilon, targeted_restarts=True, restarts=9)
         yield Case(FAB_T(threat_model=ball), "adv-lib", clipped(run, ball))
 
 
@@ -210,7 +210,9 @@ def main() -> None:
     parser.add_argument("--source-weights", type=Path)
     parser.add_argument("--root", default="data")
     parser.add_argument("--limit", type=int, default=500)
-    parser.add_argument("--only", default="", metavar="LIBRARY", help="foolbox, for instance")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="part of a line: 'square l2 pyautoattack'"
+    )
     options = parser.parse_args()
     data = CIFAR10(root=options.root)
     network = named_subject(options.network, options.weights, data).network
@@ -233,9 +235,10 @@ def main() -> None:
     )
     done: dict[Any, tuple[Tensor, Tensor, float]] = {}
     for case in cases(source):
-        if options.only not in case.library:
+        ball = case.attack.threat_model
+        if options.only not in f"{case.attack.name} {ball.norm} {case.library}":
             continue
-        key = case.attack.name, case.attack.threat_model
+        key = case.attack.name, ball
         if key not in done:  # two libraries may have it
             done[key] = standing(case.attack, network, x, y)
         ours, attacked, our_seconds = done[key]
@@ -244,7 +247,6 @@ def main() -> None:
         differ = only_ours + only_theirs
         p = binomtest(only_ours, differ).pvalue if differ else 1.0
         low, high = accuracy_interval(int(theirs.sum()), len(x))
-        ball = case.attack.threat_model
         share = float(lengths(attacked, x, ball.norm).max()) / ball.epsilon
         print(
             f"{case.attack.name:<16}{ball.norm:<6}{case.library:<14}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nni_robust.attack.autoattack import APGD_CE, APGD_T, FAB_T, Square
-from nni_robust.attack.base import Attack, ThreatModel
+from nni_robust.attack.base import Ascent, Attack, ThreatModel
 from nni_robust.attack.deepfool import DeepFool
 from nni_robust.attack.fgsm import FGSM
 from nni_robust.attack.loss import LOSSES
@@ -21,6 +21,7 @@ __all__ = [
     "LOSSES",
     "MIM",
     "PGD",
+    "Ascent",
     "Attack",
     "DeepFool",
     "Noise",

@@ -72,6 +72,9 @@ class ThreatModel:
         )
 
 
+_STEPS_TO_THE_BORDER = 4  # [RobNets] and [RACL] take steps of 2/255 in a ball of 8/255
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
     """A search for the image inside a threat model that misleads a network; an immutable value.
@@ -149,6 +152,39 @@ class Attack(abc.ABC):
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Return images of the threat model around ``x``, detached; gradients are enabled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent(Attack):
+    """An attack of several steps of one length.
+
+    Parameters
+    ----------
+    threat_model
+        What the adversary may do.
+    steps
+        Number of steps, at least 1.
+    step_size
+        Length of a step in the norm of the threat model; None for a quarter of its ``epsilon``.
+    """
+
+    steps: int = 20
+    step_size: float | None = None
+
+    def __post_init__(self) -> None:
+        check_count("steps", self.steps)
+        if self.step_size is not None and not 0 < self.step_size < math.inf:
+            raise ValueError(
+                "step_size must be positive, on the scale of images in [0, 1], "
+                f"got {self.step_size!r}."
+            )
+
+    @property
+    def step(self) -> float:
+        """Length of a step, in the norm of the threat model."""
+        if self.step_size is None:
+            return self.threat_model.epsilon / _STEPS_TO_THE_BORDER
+        return self.step_size
 
 
 def ascend(
@@ -234,23 +270,14 @@ def check_count(argument: str, value: int, *, least: int = 1) -> None:
         raise ValueError(f"{argument} must be a whole number of at least {least}, got {value!r}.")
 
 
-def check_ascent(steps: int, step_size: float) -> None:
-    """Raise a ValueError unless `ascend` can take these steps."""
-    check_count("steps", steps)
-    if not 0 < step_size < math.inf:
-        raise ValueError(
-            f"step_size must be positive, on the scale of images in [0, 1], got {step_size!r}."
-        )
-
-
 def _input_gradient(network: nn.Module, x_adv: Tensor, objective: Objective) -> Tensor:
     """Return the gradient of the summed loss at ``x_adv``, and none of the weights."""
     x_adv = x_adv.detach().requires_grad_()
     loss = objective(network(x_adv).to(x_adv.dtype)).sum()
     # A subnetwork whose sampled edges all start at nodes without inputs does not see x: its
-    # gradient is 0, not an error.
+    # gradient is 0, not an error. Nor must a root of 0 in the network's depths make NaN of images.
     (gradient,) = torch.autograd.grad(loss, x_adv, materialize_grads=True)
-    return gradient
+    return gradient.nan_to_num()
 
 
 def _damage(

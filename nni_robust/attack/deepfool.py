@@ -115,5 +115,5 @@ def _gradients(leads: Tensor, x_adv: Tensor) -> Tensor:
             leads, x_adv, part, retain_graph=True, is_grads_batched=True, materialize_grads=True
         )
         # Of a network that does not see x, autograd gives one 0 for all the values.
-        gradients.append(of_images.expand(len(part), *x_adv.shape))
+        gradients.append(of_images.nan_to_num().expand(len(part), *x_adv.shape))
     return torch.cat(gradients)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, ascend, check_ascent
+from nni_robust.attack.base import Ascent, ascend
 from nni_robust.attack.loss import Loss, check_loss, objective_at
 
 
 @dataclass(frozen=True, kw_only=True)
-class MIM(Attack):
+class MIM(Ascent):
     """Projected steepest ascent along an accumulated gradient, from the image itself.
 
     Parameters
@@ -23,7 +23,8 @@ class MIM(Attack):
     steps
         Number of steps, at least 1.
     step_size
-        Length of a step in the norm of the threat model. It does not follow ``epsilon``.
+        Length of a step in the norm of the threat model; None for a quarter of its ``epsilon``, as
+        in the papers.
     decay
         Factor of the accumulated gradient at every step, at least 0.
     loss
@@ -35,13 +36,11 @@ class MIM(Attack):
     divided by its l_1 norm before it is added. The paper's step is ``epsilon / steps``.
     """
 
-    steps: int = 20
-    step_size: float = 2 / 255
     decay: float = 1.0
     loss: Loss = "cross_entropy"
 
     def __post_init__(self) -> None:
-        check_ascent(self.steps, self.step_size)
+        super().__post_init__()
         check_loss(self.loss, random_start=False)
         if not 0 <= self.decay < math.inf:
             raise ValueError(f"decay must be at least 0, got {self.decay!r}.")
@@ -56,6 +55,6 @@ class MIM(Attack):
             start=x,
             threat_model=self.threat_model,
             steps=self.steps,
-            step_size=self.step_size,
+            step_size=self.step,
             decay=self.decay,
         )

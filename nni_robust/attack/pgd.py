@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, ascend, check_ascent, check_count, worst_of
+from nni_robust.attack.base import Ascent, ascend, check_count, worst_of
 from nni_robust.attack.loss import Loss, check_loss, objective_at
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(Attack):
+class PGD(Ascent):
     """Projected steepest ascent from a random point of the ball.
 
     Parameters
@@ -22,7 +22,8 @@ class PGD(Attack):
     steps
         Number of steps, at least 1.
     step_size
-        Length of a step in the norm of the threat model. It does not follow ``epsilon``.
+        Length of a step in the norm of the threat model; None for a quarter of its ``epsilon``, as
+        in the papers.
     random_start
         Whether the ascent starts at a uniform point of the ball or at the image itself.
     restarts
@@ -40,18 +41,16 @@ class PGD(Attack):
 
     Examples
     --------
-    >>> PGD(steps=7).step_size * 255
+    >>> PGD(steps=7).step * 255
     2.0
     """
 
-    steps: int = 20
-    step_size: float = 2 / 255
     random_start: bool = True
     restarts: int = 1
     loss: Loss = "cross_entropy"
 
     def __post_init__(self) -> None:
-        check_ascent(self.steps, self.step_size)
+        super().__post_init__()
         check_count("restarts", self.restarts)
         check_loss(self.loss, random_start=self.random_start)
         if self.restarts > 1 and not self.random_start:
@@ -73,7 +72,7 @@ class PGD(Attack):
                 start=self.threat_model.random_start(x, generator) if self.random_start else x,
                 threat_model=self.threat_model,
                 steps=self.steps,
-                step_size=self.step_size,
+                step_size=self.step,
             )
 
         return worst_of(self.restarts, climb, network=network, y=y, objective=objective)

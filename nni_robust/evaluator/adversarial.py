@@ -229,12 +229,17 @@ class ReportToNNI(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
 def logged_metrics(trainer: pl.Trainer) -> dict[str, float]:
     """Read the last epoch's accuracies under the names that NNI's page shows.
 
+    Where a guard has ended the training, they are those of the epoch whose weights it has put back.
+
     Returns
     -------
     dict
         ``default``, and ``clean`` and ``loss`` where they were logged.
     """
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for callback in trainer.callbacks:
+        if isinstance(callback, OverfittingGuard) and callback.collapsed is not None:
+            logged = callback.metrics
     default = next(
         (logged[name] for name in ("val_robust", "val_clean", "train_robust") if name in logged),
         0.0,
@@ -322,6 +327,7 @@ def _callbacks(
         # Carried perturbations fit no other step: the attack stands in for them.
         resembling = given if isinstance(recipe.objective, Free) else attack
         callbacks.append(WeightAverage(recipe.ema, attack=resembling, seed=seed))
-    if isinstance(recipe.objective, Fast) and given is not None:
-        callbacks.append(OverfittingGuard(given, fall=recipe.objective.guard, seed=seed))
+    if isinstance(recipe.objective, Fast) and given is not None and attack is not None:
+        rise = recipe.objective.guard
+        callbacks.append(OverfittingGuard(attack, given, rise=rise, seed=seed))
     return callbacks

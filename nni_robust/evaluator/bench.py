@@ -10,7 +10,6 @@ from nni_robust.attack.loss import Loss, objective_at
 from nni_robust.evaluator.outcome import WRONG
 from nni_robust.evaluator.robustness import as_deployed, device_of, measure_robustness
 from nni_robust.evaluator.straight_through import StraightThrough
-from nni_robust.evaluator.suite import relative_pgd
 
 
 class Bench:
@@ -150,14 +149,8 @@ class Bench:
         return share(self.right & ~self.fooled(attack))
 
     def pgd(self, steps: int = 20, *, restarts: int = 1, loss: Loss = "cross_entropy") -> PGD:
-        """Set up PGD in the threat model, with the papers' step."""
-        return PGD(
-            threat_model=self.threat_model,
-            steps=steps,
-            step_size=relative_pgd(self.threat_model).step_size,
-            restarts=restarts,
-            loss=loss,
-        )
+        """Set up PGD in the threat model."""
+        return PGD(threat_model=self.threat_model, steps=steps, restarts=restarts, loss=loss)
 
 
 def share(images: Tensor) -> float:

@@ -89,7 +89,7 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
     data
         Data module; validation images are used.
     attack
-        Attack of the images, or None for PGD-7.
+        Attack of the images.
     num_examples
         Number of images; the estimate settles at about 512.
     last_cells
@@ -106,7 +106,7 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
         self,
         *,
         data: Any,
-        attack: Attack | None = None,
+        attack: Attack = PGD(steps=7),  # noqa: B008  # an immutable value
         num_examples: int | None = 512,
         last_cells: int = 10,
         normalize: Normalize = "unit",
@@ -119,7 +119,7 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
         if last_cells < 1:
             raise ValueError(f"last_cells must be at least 1, got {last_cells!r}.")
         self.data = data
-        self.attack = PGD(steps=7) if attack is None else attack
+        self.attack = attack
         self.num_examples = num_examples
         self.last_cells = last_cells
         self.options: dict[str, Any] = {

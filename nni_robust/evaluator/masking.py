@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nni_robust.attack import FGSM, Attack, Noise, Square, ThreatModel, Transfer
+from nni_robust.attack import FGSM, PGD, Attack, Noise, Square, ThreatModel, Transfer
 from nni_robust.evaluator.bench import Bench, share
 from nni_robust.evaluator.check import Verdict, most_severe, verdict_on_order, verdict_on_share
-from nni_robust.evaluator.suite import relative_pgd
 
 Finding = tuple[Verdict, dict[str, float], str]
 """A verdict, what was measured and what it means; see :class:`nni_robust.evaluator.check.Check`."""
@@ -153,7 +152,8 @@ def budgets(bench: Bench) -> Finding:
         lambda power: power * epsilon < everything, (_FACTOR**k for k in itertools.count())
     )
     radii = {f"{power} epsilon": power * epsilon for power in powers} | {"any image": everything}
-    attacks = [relative_pgd(ThreatModel(norm=norm, epsilon=radius)) for radius in radii.values()]
+    balls = [ThreatModel(norm=norm, epsilon=radius) for radius in radii.values()]
+    attacks = [PGD(threat_model=ball) for ball in balls]
     measured = {name: bench.accuracy(a) for name, a in zip(radii, attacks, strict=True)}
     standing = _count(bench.right & ~bench.fooled(attacks[-1]))
     left = verdict_on_share(standing, bench.num_right, tolerated=_LEFT)

@@ -187,16 +187,17 @@ class MART:
 class Fast:
     """Cross-entropy of images attacked by one step from a random point of the ball.
 
-    After every epoch the attack that was given, usually PGD, probes one training batch. Where its
-    accuracy falls, the network has learnt to fool the one step (catastrophic overfitting): the
-    weights of the last good epoch are put back, and the training ends.
+    After every epoch the one step and the attack that was given, usually PGD, are tried on the same
+    training images. Where the accuracy under the one step leads by far more than it did, the
+    network has learnt to fool it (catastrophic overfitting): the weights of the last good epoch are
+    put back, and the training ends.
 
     Attributes
     ----------
     step_share
         Length of the step as a share of epsilon.
     guard
-        By how much the accuracy under the probe may lie below its best; 1 never ends.
+        By how much the lead may rise above that of the most robust epoch; 1 never ends.
 
     Notes
     -----

@@ -148,7 +148,7 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
     data
         Data module; see :mod:`nni_robust.data`.
     attacks
-        The suite, or None for PGD-20.
+        The suite.
     split
         Images to attack: ``validation`` for anything that is chosen by the result, ``test``
         for what is reported.
@@ -164,7 +164,7 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
         self,
         *,
         data: Any,
-        attacks: Sequence[Attack] | None = None,
+        attacks: Sequence[Attack] = (PGD(),),  # immutable values
         split: str = "validation",
         num_examples: int | None = None,
         batch_size: int = 128,
@@ -173,7 +173,7 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
         if split not in ("train", "validation", "test"):
             raise ValueError(f"split must be 'train', 'validation' or 'test', got {split!r}.")
         self.data = data
-        self.attacks = [PGD()] if attacks is None else list(attacks)
+        self.attacks = list(attacks)
         self.split = split
         self.num_examples = num_examples
         self.batch_size = batch_size

@@ -16,37 +16,17 @@ from nni_robust.attack import (
     ThreatModel,
 )
 
-_STEPS_TO_THE_BORDER = 4  # [RobNets] and [RACL] take steps of 2/255 in a ball of 8/255
-
-
-def relative_pgd(threat_model: ThreatModel, steps: int = 20) -> PGD:
-    """Set up PGD with the papers' step, a quarter of epsilon.
-
-    Parameters
-    ----------
-    threat_model
-        What the adversary may do.
-    steps
-        Number of steps.
-
-    Examples
-    --------
-    >>> relative_pgd(ThreatModel(epsilon=8 / 255)).step_size * 255
-    2.0
-    """
-    return PGD(threat_model=threat_model, steps=steps, step_size=_step_size(threat_model))
-
 
 def quick(threat_model: ThreatModel) -> list[Attack]:
     """Set up PGD-20: for a look, not for a claim."""
-    return [relative_pgd(threat_model)]
+    return [PGD(threat_model=threat_model)]
 
 
 def standard(threat_model: ThreatModel) -> list[Attack]:
     """Set up the attacks of the papers' tables, and the two of AutoAttack that decide the most."""
     return [
-        relative_pgd(threat_model, steps=100),
-        MIM(threat_model=threat_model, step_size=_step_size(threat_model)),
+        PGD(threat_model=threat_model, steps=100),
+        MIM(threat_model=threat_model),
         DeepFool(threat_model=threat_model),
         APGD_CE(threat_model=threat_model),
         APGD_T(threat_model=threat_model),
@@ -64,8 +44,3 @@ TIERS: dict[str, Callable[[ThreatModel], list[Attack]]] = {
     "full": full,
 }
 """From a threat model to the attacks of an evaluation, from cheap to thorough."""
-
-
-def _step_size(threat_model: ThreatModel) -> float:
-    # In a ball without extent all steps are alike.
-    return threat_model.epsilon / _STEPS_TO_THE_BORDER or 1.0

@@ -11,11 +11,10 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
-from nni_robust.attack import ThreatModel
+from nni_robust.attack import PGD, ThreatModel
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator.audit import LOOKS, TRIALS, audit_robustness
 from nni_robust.evaluator.check import Audit
-from nni_robust.evaluator.suite import relative_pgd
 from nni_robust.experiment.chosen import chosen_folders
 from nni_robust.experiment.evaluate import Request, requested_device, subjects
 from nni_robust.experiment.network import Subject, check_fit, chosen_subject, named_subject
@@ -120,7 +119,7 @@ def _settings(
         "split": request.split,
         "limit": request.limit,
         "threat_model": describe(threat_model),
-        "step_size": relative_pgd(threat_model).step_size,
+        "step_size": PGD(threat_model=threat_model).step,
         "batch_size": request.batch_size,
         "device": str(requested_device(request.device)),
     }

@@ -14,11 +14,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from nni_robust.attack import ATTACKS, Attack, ThreatModel
+from nni_robust.attack import ATTACKS, PGD, Attack, ThreatModel
 from nni_robust.attack.autoattack import AutoAttackPart
 from nni_robust.data import DATASETS, Examples, RobustDataModule
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
-from nni_robust.evaluator.suite import TIERS, relative_pgd
+from nni_robust.evaluator.suite import TIERS
 from nni_robust.experiment.chosen import chosen_folders, read_chosen
 from nni_robust.experiment.compare import conditions_of, progress_bar
 from nni_robust.experiment.files import write_text
@@ -288,13 +288,13 @@ def _sweeps(request: Request, threat_model: ThreatModel) -> dict[str, list[tuple
             build_threat_model({"norm": threat_model.norm, "epsilon": text}, "sweep_epsilon")
             for text in _yaml_items(request.sweep_epsilon)
         ]
-        sweeps["epsilon"] = [(radius.epsilon, relative_pgd(radius)) for radius in radii]
+        sweeps["epsilon"] = [(radius.epsilon, PGD(threat_model=radius)) for radius in radii]
     if request.sweep_steps:
         sweeps["steps"] = []
         for steps in _yaml_items(request.sweep_steps):
             if not isinstance(steps, int) or steps < 1:
                 raise ValueError(f"sweep_steps must be whole numbers from 1, got {steps!r}.")
-            sweeps["steps"].append((steps, relative_pgd(threat_model, steps)))
+            sweeps["steps"].append((steps, PGD(threat_model=threat_model, steps=steps)))
     return sweeps
 
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from nni.nas.nn.pytorch import ModelSpace
 from pydantic import TypeAdapter, ValidationError
 
-from nni_robust.attack import ATTACKS, Attack, ThreatModel
+from nni_robust.attack import ATTACKS, Ascent, Attack, ThreatModel
 from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import OBJECTIVES, RECIPES, Objective, Recipe
 from nni_robust.space import SPACES
@@ -38,7 +38,7 @@ def build(section: Any, table: Mapping[str, Any], path: str, **given: Any) -> An
     **given
         Arguments that the section does not hold: objects built before. Those that the
         constructor does not know are left out. ``threat_model`` goes to every attack below
-        that has none of its own.
+        that has none of its own, and to those that the constructor takes by default.
 
     Raises
     ------
@@ -59,13 +59,13 @@ def build(section: Any, table: Mapping[str, Any], path: str, **given: Any) -> An
             raise ValueError(_unknown_key(path, key, parameters))
         hint = hints.get(key, Any)
         arguments[key] = _convert(value, hint, f"{path}.{key}", given.get("threat_model"))
-    missing = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and name not in arguments
-    ]
+    left = {name: p.default for name, p in parameters.items() if name not in arguments}
+    missing = [name for name, default in left.items() if default is inspect.Parameter.empty]
     if missing:
         raise ValueError(f"{path}.{missing[0]} is missing: {section['name']} needs it.")
+    if "threat_model" in given:
+        moved = {name: _moved(default, given["threat_model"]) for name, default in left.items()}
+        arguments |= {name: value for name, value in moved.items() if value is not left[name]}
     return call(target, arguments, path)
 
 
@@ -91,7 +91,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, ModelSpace):
         return {"name": _name_of(type(value), SPACES), **describe_call(value)}
     if isinstance(value, Attack):
-        return {"name": _name_of(type(value), ATTACKS), **_fields(value)}
+        step = {"step_size": value.step} if isinstance(value, Ascent) else {}
+        return {"name": _name_of(type(value), ATTACKS), **_fields(value), **step}
     if dataclasses.is_dataclass(value):
         return _fields(value)
     if isinstance(value, Mapping):
@@ -183,6 +184,15 @@ def _unknown_key(path: str, key: Any, parameters: Mapping[str, Any]) -> str:
     close = difflib.get_close_matches(str(key), parameters, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{path}.{key} is not known; known are {sorted(parameters)}.{hint}"
+
+
+def _moved(default: Any, threat_model: ThreatModel) -> Any:
+    """Give a default its attacks within a threat model; what holds none comes back itself."""
+    if isinstance(default, Attack):
+        return dataclasses.replace(default, threat_model=threat_model)
+    if isinstance(default, tuple) and any(isinstance(item, Attack) for item in default):
+        return [_moved(item, threat_model) for item in default]
+    return default
 
 
 def _is_plain(value: Any) -> bool:

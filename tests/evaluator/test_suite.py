@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nni_robust.attack import ThreatModel
+from nni_robust.attack import PGD, ThreatModel
 from nni_robust.evaluator.robustness import check_suite
-from nni_robust.evaluator.suite import TIERS, relative_pgd
+from nni_robust.evaluator.suite import TIERS
 
 NAMES = {
     "quick": ["pgd20"],
@@ -29,9 +29,9 @@ def test_a_tier_holds_its_attacks_under_one_threat_model(tier, norm):
 def test_steps_are_those_of_the_papers_in_proportion(epsilon):
     # 2/255 in a ball of 8/255
     pgd, mim, *_ = TIERS["standard"](ThreatModel(epsilon=epsilon))
-    assert pgd.step_size == pytest.approx(epsilon * 2 / 8)
-    assert mim.step_size == pytest.approx(epsilon * 2 / 8)
+    assert pgd.step == pytest.approx(epsilon * 2 / 8)
+    assert mim.step == pytest.approx(epsilon * 2 / 8)
 
 
 def test_a_ball_without_extent_has_an_attack_too():
-    assert relative_pgd(ThreatModel(epsilon=0.0), steps=3).steps == 3
+    assert PGD(threat_model=ThreatModel(epsilon=0.0), steps=3).step == 0

@@ -12,8 +12,8 @@ import yaml
 from nni_robust.attack import FGSM, MIM, PGD, ThreatModel
 from nni_robust.data import DATASETS, Digits, Synthetic
 from nni_robust.evaluator import RECIPES
-from nni_robust.experiment.config import build_search
-from nni_robust.experiment.settings import build, describe
+from nni_robust.experiment.config import build_evaluator, build_search
+from nni_robust.experiment.settings import build, describe, describe_call, flatten
 from nni_robust.experiment.validate import validate
 from nni_robust.space import RobNetSpace
 from nni_robust.strategy import RobNet
@@ -73,7 +73,7 @@ def test_an_attack_may_have_a_threat_model_of_its_own(content, tmp_path):
 @pytest.mark.parametrize(
     "value",
     [
-        PGD(steps=3, restarts=2, threat_model=ThreatModel(norm="l2", epsilon=0.5)),
+        PGD(steps=3, step_size=0.2, restarts=2, threat_model=ThreatModel(norm="l2", epsilon=0.5)),
         FGSM(threat_model=EPSILON),
     ],
     ids=repr,
@@ -82,6 +82,31 @@ def test_an_attack_that_is_described_is_built_the_same(value):
     from nni_robust.attack import ATTACKS
 
     assert build(describe(value), ATTACKS, "attack") == value
+
+
+def test_a_step_that_follows_the_radius_is_described_by_its_length():
+    assert describe(PGD(threat_model=ThreatModel(epsilon=0.1)))["step_size"] == 0.025
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"name": "train"},
+        {"name": "train", "probe_attack": {"name": "pgd", "steps": 2}},
+        {"name": "one_shot_search"},
+        {"name": "staged"},
+        {"name": "robust_accuracy"},
+        {"name": "fsp_distance"},
+    ],
+    ids=str,
+)
+def test_a_threat_model_holds_for_attacks_that_are_left_out(section, tmp_path):
+    data = Synthetic(num_classes=3, image_shape=(1, 4, 4), num_examples=50)
+    section = {**section, "threat_model": {"norm": "l2", "epsilon": 0.25}}
+    evaluator = build_evaluator(section, data, tmp_path)
+    settings = flatten(describe_call(evaluator))
+    for key, expected in {"threat_model.norm": "l2", "step_size": 0.0625}.items():
+        assert {value for name, value in settings.items() if name.endswith(key)} == {expected}
 
 
 def test_a_data_module_that_is_described_is_built_the_same():
