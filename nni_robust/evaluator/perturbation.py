@@ -91,6 +91,7 @@ class WeightPerturbation:
             ):
                 self._found.append((weight, weight.clone()))
                 weight.add_(perturbation)
+        torch.clear_autocast_cache()  # it may hold casts of the weights as they were
 
     def restore(self) -> None:
         """Put the weights back as they were found."""
@@ -98,6 +99,7 @@ class WeightPerturbation:
             for weight, found in self._found:
                 weight.copy_(found)
         self._found.clear()
+        torch.clear_autocast_cache()
 
 
 @contextmanager

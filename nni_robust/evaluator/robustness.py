@@ -252,17 +252,34 @@ def _withstands(
 def as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Run a network in evaluation mode and in float32, the same way every time."""
     modes = [(module, module.training) for module in network.modules()]
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    flags = cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32
+    exact = exact_arithmetic() if device.type == "cuda" else contextlib.nullcontext()
     try:
-        if device.type == "cuda":
-            cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = False, True, False
-            matmul.allow_tf32 = False
         network.eval()
-        with torch.autocast(device.type, enabled=False), channels_last(network):
+        with exact, torch.autocast(device.type, enabled=False), channels_last(network):
             yield
     finally:
-        if device.type == "cuda":
-            cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark, matmul.allow_tf32 = flags
         for module, training in modes:
             module.training = training
+
+
+@contextlib.contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Let CUDA multiply in float32 proper, and the same way every time."""
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
+    switches: list[tuple[Any, str, Any]] = [
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+    ]
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9; older switches may no longer be read there
+        switches += [(part, "fp32_precision", "ieee") for part in (matmul, cudnn.conv)]
+    else:
+        switches += [(part, "allow_tf32", False) for part in (matmul, cudnn)]
+    found = [getattr(part, name) for part, name, _ in switches]
+    try:
+        for part, name, value in switches:
+            setattr(part, name, value)
+        yield
+    finally:
+        for (part, name, _), value in zip(switches, found, strict=True):
+            setattr(part, name, value)

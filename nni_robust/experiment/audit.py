@@ -15,9 +15,9 @@ from nni_robust.attack import PGD, ThreatModel
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator.audit import LOOKS, TRIALS, audit_robustness
 from nni_robust.evaluator.check import Audit
-from nni_robust.experiment.chosen import chosen_folders
+from nni_robust.experiment.chosen import chosen_folders, load_chosen
 from nni_robust.experiment.evaluate import Request, requested_device, subjects
-from nni_robust.experiment.network import Subject, check_fit, chosen_subject, named_subject
+from nni_robust.experiment.network import Subject, check_fit, named_subject
 from nni_robust.experiment.settings import describe
 from nni_robust.record import Record, installed_versions
 from nni_robust.report.audit import audit_table
@@ -140,7 +140,7 @@ def _surrogate(what: str | None, weights: Path | None, data: RobustDataModule) -
             f"--surrogate must be one network, but there are {len(folders)} in {what!r}. "
             "Name the folder of one."
         )
-    return chosen_subject(folders[0]).network
+    return load_chosen(folders[0])
 
 
 def _library_version() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nni_robust.evaluator import attacked_accuracy
 from nni_robust.experiment.chosen import chosen_data, chosen_folders, load_chosen, read_chosen
 from nni_robust.experiment.config import SEARCHES
 from nni_robust.experiment.measure import Measure
+from nni_robust.experiment.search import OneShotSearch
 from nni_robust.experiment.settings import build
 
 _TOLERANCE = 1e-9  # the same images under the same attacks: any difference is one of arithmetic
@@ -69,6 +71,9 @@ def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
 def conditions_of(chosen: dict[str, Any]) -> Measure:
     """Give the conditions under which a chosen network was measured.
 
+    Its images are split as for the training of that very network, so that validation images are
+    ones that it has not seen.
+
     Parameters
     ----------
     chosen
@@ -78,6 +83,8 @@ def conditions_of(chosen: dict[str, Any]) -> Measure:
     del section["data"]
     evaluator = build(section, SEARCHES, "settings.evaluator", data=chosen_data(chosen))
     conditions: Measure = evaluator.measure
+    if isinstance(evaluator, OneShotSearch):
+        return replace(conditions, data=evaluator.retrain_data)
     return conditions
 
 

@@ -119,6 +119,11 @@ def evaluate(request: Request) -> list[Record]:
         subject.network.to(device)
         check_fit(subject.network, data)
         run = _Run(request=request, subject=subject, data=data, device=device)
+        if request.robustbench and data.limit is not None:
+            raise ValueError(
+                f"--robustbench must come with all test images, but data.limit is {data.limit}. "
+                "Give the whole of them by --data."
+            )
         x, y = data.stored_examples(request.split, request.limit)
         record = run.measure(x, y, attacks, threat_model, stage="evaluation", tag="suite")
         sys.stdout.write(f"{accuracy_table(record)}\n")
@@ -228,10 +233,13 @@ def subjects(request: Request) -> Iterator[tuple[Subject, RobustDataModule, Thre
                 f"{request.what!r}. Name the folder of one."
             )
         for folder in folders:
+            # Of an experiment, trials may hold networks of one name.
+            parts = folder.absolute().relative_to(Path(request.what).absolute()).parts
+            label = "-".join(part for part in parts if part != "final") or folder.name
             conditions = conditions_of(read_chosen(folder))
             data = _data(request) if request.data else conditions.data
             usual = conditions.test_attacks[0].threat_model
-            yield chosen_subject(folder), data, _threat_model(request, usual)
+            yield chosen_subject(folder, label), data, _threat_model(request, usual)
     else:
         data = _data(request)
         subject = named_subject(request.what, request.weights, data)

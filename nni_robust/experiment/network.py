@@ -45,17 +45,19 @@ class Subject:
     genotype: list[str] | None = None
 
 
-def chosen_subject(folder: Path) -> Subject:
+def chosen_subject(folder: Path, label: str) -> Subject:
     """Load the chosen network of a search, or that of a training.
 
     Parameters
     ----------
     folder
         ``final/KEY`` in the results.
+    label
+        Names its files.
     """
     chosen = read_chosen(folder)
     return Subject(
-        label=folder.name,
+        label=label,
         network=load_chosen(folder),
         origin={"folder": str(folder.absolute())},
         sample=chosen["sample"],

@@ -368,3 +368,27 @@ def test_on_an_accelerator_the_random_state_is_left_as_found(attack, network, ba
     assert x_adv.device == x.device
     assert state(network) == before
     assert torch.equal(torch.cuda.get_rng_state(), random)
+
+
+class Standardised(nn.Module):
+    """Divides a channel by its length, whose gradient at a black one is no number."""
+
+    def forward(self, x):
+        features = x / (x.square().mean((2, 3), keepdim=True).sqrt() + 0.1)
+        return SOURCE(features)
+
+
+@pytest.mark.parametrize("attack", [*ASCENTS, DeepFool(threat_model=L2), DeepFool()], ids=repr)
+def test_a_gradient_that_is_no_number_spoils_no_image(attack):
+    x = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    x[:3, 0] = 0.0
+    network, y = Standardised(), torch.tensor([1, 2, 1, 0, 1, 2])
+    probe = x.clone().requires_grad_()
+    nn.functional.cross_entropy(network(probe), y).backward()
+    assert not probe.grad[:3].isfinite().all()
+    x_adv = attack(network, x, y)
+    assert x_adv.isfinite().all()
+    right = network(x).argmax(1) == y
+    if not isinstance(attack, DeepFool):  # which leaves alone what is misclassified
+        right[:] = True
+    assert ((x_adv != x).flatten(1).any(1) | ~right).all()

@@ -41,6 +41,21 @@ def test_the_perturbation_of_a_layer_is_a_share_of_its_norm_and_raises_the_loss(
     assert loss().item() > before
 
 
+def test_the_weights_are_perturbed_under_autocast_too():
+    network = small().eval()
+
+    def loss() -> torch.Tensor:
+        return functional.cross_entropy(network(X), Y)
+
+    perturbation = WeightPerturbation(0.3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before = loss().item()
+        perturbation.apply(network, loss)
+        assert loss().item() > before
+        perturbation.restore()
+        assert loss().item() == before
+
+
 def test_the_weights_are_put_back_bit_by_bit():
     network = small()
     found = {name: value.clone() for name, value in network.state_dict().items()}

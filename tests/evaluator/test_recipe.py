@@ -69,3 +69,10 @@ def test_nesterov_momentum_reaches_the_optimiser():
 def test_wrong_recipes_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**arguments)
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(0.55, 100), (0.28, 100), (1 / 3, 90), (0.29, 200)])
+def test_a_milestone_is_the_epoch_that_its_share_names(share, epochs):
+    factor = Recipe(milestones=(share,)).factor(epochs)
+    milestone = round(share * epochs)
+    assert [factor(epoch) for epoch in (milestone - 1, milestone)] == [1.0, 0.1]

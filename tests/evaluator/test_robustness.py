@@ -14,7 +14,7 @@ from nni_robust.attack import FGSM, PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import RobustAccuracy, attacked_accuracy
 from nni_robust.evaluator.outcome import Robustness
-from nni_robust.evaluator.robustness import measure_robustness
+from nni_robust.evaluator.robustness import exact_arithmetic, measure_robustness
 
 
 class Threshold(nn.Module):
@@ -165,6 +165,23 @@ def test_evaluation_is_in_single_precision():
     assert set(seen) == {torch.float32}
     with pytest.raises(ValueError, match=r"must hold float32 .* got linear.weight in torch.bf"):
         measure_robustness(Observed().bfloat16(), X, Y, attacks=[attack(0.1)])
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="of torch 2.9")
+@pytest.mark.parametrize("found", ["none", "tf32"])
+def test_reduced_precision_is_off_while_it_runs_and_left_as_it_was(found):
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = found  # after it torch refuses to read its older switches
+    try:
+        as_found = matmul.fp32_precision, convolution.fp32_precision
+        with exact_arithmetic():
+            assert (matmul.fp32_precision, convolution.fp32_precision) == ("ieee", "ieee")
+            assert torch.backends.cudnn.deterministic
+        assert (matmul.fp32_precision, convolution.fp32_precision) == as_found
+        assert not torch.backends.cudnn.deterministic
+    finally:
+        torch.backends.fp32_precision = before
 
 
 def test_every_module_is_left_in_its_mode():

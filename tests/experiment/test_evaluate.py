@@ -154,13 +154,14 @@ def test_a_chosen_network_is_attacked_under_its_own_threat_model(tmp_path):
     assert record.settings["attacks"][0]["step_size"] == pytest.approx(0.05 / 4)
 
 
-def chosen_folder(directory):
+def chosen_folder(directory, **images):
     """Write the files of a chosen network, as a search does."""
     space = {"name": "robnet", "num_cells": 2, "width": 4, "num_classes": 3, "in_channels": 1}
     arguments = {key: value for key, value in space.items() if key != "name"}
     built = RobNetSpace(**arguments)
     sample = built.sample(["11" * 14])
     data = {"name": "synthetic", "num_classes": 3, "image_shape": [1, 8, 8], "num_examples": 60}
+    data |= images
     evaluator = {
         "name": "staged",
         "data": data,
@@ -180,6 +181,24 @@ def chosen_folder(directory):
     write_chosen(folder, record)
     save_weights(folder / "weights.pt", built.freeze(sample))
     return folder
+
+
+def test_networks_of_one_name_in_several_trials_are_kept_apart(tmp_path):
+    for trial in ("a", "b"):
+        chosen_folder(tmp_path / "trials" / trial)
+    arguments = ["evaluate", str(tmp_path / "trials"), "--output", str(tmp_path / "o")]
+    for _ in range(2):  # what is stored of each is found again
+        assert main(arguments) == 0
+    labels = [r.settings["label"] for r in read_records(tmp_path / "o" / "records.jsonl")]
+    assert labels == ["a-0123456789", "b-0123456789"] * 2
+
+
+def test_a_claim_about_robustbench_is_of_all_test_images(tmp_path, capsys):
+    folder = chosen_folder(tmp_path, limit=40)
+    entry = tmp_path / "entry.json"
+    assert main(["evaluate", str(folder), "--tier", "full", "--robustbench", str(entry)]) == 2
+    assert "must come with all test images, but data.limit is 40" in capsys.readouterr().err
+    assert not entry.exists()
 
 
 def test_reference_and_published_networks_come_with_arguments(tmp_path, capsys):

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from nni_robust.__main__ import main
-from nni_robust.experiment.chosen import chosen_folders, load_chosen
+from nni_robust.experiment.chosen import chosen_folders, load_chosen, read_chosen
+from nni_robust.experiment.compare import conditions_of
 from nni_robust.experiment.config import apply_parameters, build_search
 from nni_robust.experiment.probe import SupernetPerEpoch
 from nni_robust.experiment.train import BestEpoch
@@ -88,6 +89,13 @@ def test_every_stage_is_on_record_with_seed_and_settings(done):
 
 def test_a_chosen_network_is_evaluated_again_to_the_same_result(done, capsys):
     assert main(["evaluate", str(done[0])]) == 0
+
+
+def test_validation_images_are_those_that_the_chosen_network_was_not_trained_on(done):
+    results, metrics = done
+    (final,) = chosen_folders(results)
+    again = conditions_of(read_chosen(final)).full(load_chosen(final), "validation")
+    assert again == {name: metrics[name] for name in again}
 
 
 def test_a_finished_search_is_not_done_again(done):
