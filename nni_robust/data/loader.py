@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, distributed
 from torch.nn.functional import pad
 
 from nni_robust.data.image import ImageFiles, Images
@@ -69,11 +69,20 @@ class Examples:
         return as_float(self._stored[chosen])
 
 
+def _place() -> tuple[int, int]:
+    """Tell which of how many processes that train together this one is."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 0, 1
+    return distributed.get_rank(), distributed.get_world_size()
+
+
 class TensorLoader:
     """Batches of a dataset that lies in memory or in image files, for plain loops and Lightning.
 
     Every iteration is one epoch. Its order and its augmentation follow from ``(seed, epoch)``
-    alone; the global random state is neither read nor changed.
+    alone; the global random state is neither read nor changed. Where several processes train
+    together, each draws its share of the epoch, of equal size: up to one image of a share comes
+    twice. Images without a seed, those of an evaluation, come whole in each of them.
 
     Parameters
     ----------
@@ -139,7 +148,8 @@ class TensorLoader:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._y), self.batch_size)
+        num_images = len(self._y) if self._seed is None else -(-len(self._y) // _place()[1])
+        full, rest = divmod(num_images, self.batch_size)
         lone = self._seed is not None and rest == 1 and full > 0
         return full + (rest > 0) - lone
 
@@ -154,7 +164,9 @@ class TensorLoader:
             return
         state = np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(state[0]))
+        rank, world_size = _place()
         order = torch.randperm(len(self._y), generator=generator)
+        order = torch.cat([order, order[: -len(order) % world_size]])[rank::world_size]
         indices = torch.split(order, self.batch_size)[: len(self)]
         for stored, index in zip(self._drawn(indices, generator), indices, strict=True):
             x = as_float(stored)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -143,3 +146,44 @@ def test_two_loaders_combine():
     batches = [batch for batch, _, _ in CombinedLoader(loaders, "max_size_cycle")]
     assert len(batches) == 3
     assert all(set(batch) == {"a", "b"} for batch in batches)
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from nni_robust.data import Synthetic
+from nni_robust.attack import PGD
+from nni_robust.evaluator import AdversarialClassification, Recipe
+
+class Seen(pl.Callback):
+    seen = []
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append(batch[0])
+    def on_train_epoch_end(self, trainer, pl_module):
+        torch.save((self.seen, pl_module.state_dict()), f"{sys.argv[1]}/{trainer.global_rank}.pt")
+
+torch.manual_seed(0)
+network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+data = Synthetic(num_classes=3, image_shape=(1, 4, 4), num_examples=101, batch_size=16)
+AdversarialClassification(
+    data=data, train_attack=PGD(steps=1), recipe=Recipe(), max_epochs=1, callbacks=[Seen()],
+    accelerator="cpu", devices=2, strategy="ddp_fork", logger=False, limit_val_batches=0,
+    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+).evaluate(network)
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_train_together_share_an_epoch(tmp_path):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", TOGETHER, str(tmp_path)], check=True)
+    (first, weights), (second, same) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert [len(x) for x in first] == [len(x) for x in second]
+    x, _ = Synthetic(num_classes=3, image_shape=(1, 4, 4), num_examples=101).examples("train")
+    seen = torch.cat([*first, *second]).flatten(1)
+    assert len(seen) == len(x) + len(x) % 2  # an odd one comes twice
+    assert {tuple(image) for image in seen.tolist()} == {tuple(i) for i in x.flatten(1).tolist()}
+    for name, value in weights.items():
+        assert torch.equal(value, same[name])
