@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 # Exit statuses: 0 as asked, 1 the experiment, the comparison or a check failed, 2 wrong input,
-# 3 time out, 143 terminated.
+# 3 time out, 130 interrupted, 143 terminated.
 _WRONG_INPUT = 2
+_INTERRUPTED = 130
 _TERMINATED = 143
 
 
@@ -23,9 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except ValueError as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"nni_robust {options.name}: {error}", file=sys.stderr)
         return _WRONG_INPUT
+    except KeyboardInterrupt:
+        print(f"nni_robust {options.name}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
     except SystemExit as end:
         # Lightning lets a terminated training end without a status, and NNI takes it for a success.
         if end.code is not None:

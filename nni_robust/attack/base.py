@@ -270,10 +270,20 @@ def check_count(argument: str, value: int, *, least: int = 1) -> None:
         raise ValueError(f"{argument} must be a whole number of at least {least}, got {value!r}.")
 
 
+def check_differentiable(value: Tensor) -> Tensor:
+    """Raise a ValueError unless a value that a network has given can be differentiated."""
+    if not value.requires_grad:
+        raise ValueError(
+            "network must be differentiable for an attack by gradient, but its logits are cut off "
+            "from images and weights. Square sees no gradient; an audit looks for the cause."
+        )
+    return value
+
+
 def _input_gradient(network: nn.Module, x_adv: Tensor, objective: Objective) -> Tensor:
     """Return the gradient of the summed loss at ``x_adv``, and none of the weights."""
     x_adv = x_adv.detach().requires_grad_()
-    loss = objective(network(x_adv).to(x_adv.dtype)).sum()
+    loss = check_differentiable(objective(network(x_adv).to(x_adv.dtype)).sum())
     # A subnetwork whose sampled edges all start at nodes without inputs does not see x: its
     # gradient is 0, not an error. Nor must a root of 0 in the network's depths make NaN of images.
     (gradient,) = torch.autograd.grad(loss, x_adv, materialize_grads=True)

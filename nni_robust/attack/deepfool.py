@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, check_count
+from nni_robust.attack.base import Attack, check_count, check_differentiable
 from nni_robust.attack.loss import check_has_rivals, logits_at
 from nni_robust.functional.projection import Norm, project_image_range, steepest_ascent
 
@@ -109,6 +109,7 @@ def _gradients(leads: Tensor, x_adv: Tensor) -> Tensor:
     num_images, num_values = leads.shape
     one_value = torch.eye(num_values, dtype=leads.dtype, device=leads.device)
     weights = one_value.unsqueeze(1).expand(-1, num_images, -1)  # (K, N, K)
+    check_differentiable(leads)
     gradients = []
     for part in torch.split(weights, max(1, _GRADIENTS_AT_ONCE // num_images)):
         (of_images,) = torch.autograd.grad(

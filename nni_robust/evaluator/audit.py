@@ -119,7 +119,7 @@ def audit_robustness(
     return Audit(
         num_images=len(x),
         clean_accuracy=share(bench.right),
-        robust_accuracy=share(bench.standing()),
+        robust_accuracy=share(bench.standing()) if bench.num_right >= FEWEST else None,
         checks=tuple(checks),
     )
 

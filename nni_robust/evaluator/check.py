@@ -48,20 +48,22 @@ class Audit:
     clean_accuracy
         Share that is classified right.
     robust_accuracy
-        Share that is classified right whatever a check tried on it within the threat model.
+        Share that is classified right whatever a check tried on it within the threat model; None
+        where none tried anything.
     checks
         In the order in which they ran.
     """
 
     num_images: int
     clean_accuracy: float
-    robust_accuracy: float
+    robust_accuracy: float | None
     checks: tuple[Check, ...]
 
     @property
     def verdict(self) -> Verdict:
-        """The most severe verdict of all checks."""
-        return most_severe(*(check.verdict for check in self.checks))
+        """The most severe verdict of all checks; none is a pass where no attack was tried."""
+        verdict = most_severe(*(check.verdict for check in self.checks))
+        return "skipped" if verdict == "pass" and self.robust_accuracy is None else verdict
 
     def describe(self) -> dict[str, Any]:
         """Write the findings as values of JSON."""

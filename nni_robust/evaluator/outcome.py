@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nni_robust.evaluator.interval import IntervalMethod, accuracy_interval
 
-RIGHT, WRONG, NOT_ASKED, OPEN = "1", "0", "-", "?"
+OUTCOMES = RIGHT, WRONG, NOT_ASKED, OPEN = "1", "0", "-", "?"
 """Outcome of one image: classified right, misclassified, not attacked, not yet known."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def measure_robustness(
         Whether an image that one attack has fooled stays for those that follow, so that each
         attack has an accuracy of its own.
     state
-        A file that is kept up to date after every batch, and from which a stopped evaluation goes
-        on to the same result; None for none.
+        Folder of a file that is kept up to date after every batch, and from which a stopped
+        evaluation goes on to the same result; None for none. Every evaluation has its own file.
     progress
         Called with the number of images that are settled. Each attack settles all images, and so
         does the pass over the clean ones before.
@@ -64,7 +65,7 @@ def measure_robustness(
     ------
     ValueError
         If the suite is empty or ambiguous, if the network does not compute in float32 or float64,
-        or if the state is that of another evaluation.
+        or if the state is damaged.
     """
     check_suite("attacks", attacks)
     if batch_size < 1:
@@ -244,7 +245,13 @@ def _withstands(
     with torch.no_grad():
         logits = network(x)
     # argmax takes NaN for the largest, which would let a broken network guess.
-    right: list[bool] = ((logits.argmax(1) == y) & ~logits.isnan().any(1)).tolist()
+    broken = logits.isnan().any(1)
+    if attack is None and broken.any():
+        warnings.warn(
+            "The network gives logits that are no numbers; such images count as misclassified.",
+            stacklevel=3,
+        )
+    right: list[bool] = ((logits.argmax(1) == y) & ~broken).tolist()
     return right
 
 

@@ -14,23 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.attack import Attack
-from nni_robust.evaluator.outcome import Images
+from nni_robust.evaluator.outcome import OUTCOMES, Images
 from nni_robust.replacing import replacing
 
 FORMAT = 2
-"""Version of the file; a reader refuses another."""
+"""Version of the file; one of another version is not looked for."""
 
 _IMAGES_AT_ONCE = 256
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # differs from run to run
 
 
 class Store:
-    """The file of one evaluation, which tells it from all others.
+    """The file of one evaluation, whose name tells it from all others.
 
     Parameters
     ----------
-    path
-        The file.
+    folder
+        Where the file lies, beside those of other evaluations.
     network
         Is told from others by its modules and its weights.
     x, y
@@ -43,14 +43,13 @@ class Store:
 
     def __init__(
         self,
-        path: str | Path,
+        folder: str | Path,
         network: nn.Module,
         x: Images,
         y: Tensor,
         attacks: Sequence[Attack],
         **conditions: Any,
     ) -> None:
-        self.path = Path(path)
         evaluation = {
             "network": _network_digest(network),
             "images": _image_digest(x, y),
@@ -59,6 +58,10 @@ class Store:
         }
         # As it will be read: a tuple becomes a list.
         self.evaluation: dict[str, Any] = json.loads(json.dumps(evaluation, default=repr))
+        identity = json.dumps([FORMAT, self.evaluation], sort_keys=True)
+        self.path = Path(folder) / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+        self._names = ["clean", *(attack.name for attack in attacks)]
+        self._num_images = len(x)
 
     def read(self) -> dict[str, str] | None:
         """Read the outcomes; see :class:`nni_robust.evaluator.outcome.Robustness`.
@@ -71,32 +74,27 @@ class Store:
         Raises
         ------
         ValueError
-            If the file is damaged, or of another evaluation.
+            If the file is damaged.
         """
         if not self.path.is_file():
             return None
         try:
             content = json.loads(self.path.read_text())
-            version, known = content["format"], content["evaluation"]
-            outcomes = {str(name): str(value) for name, value in content["outcomes"].items()}
+            outcomes: dict[str, str] = content["outcomes"]
+            sound = all(
+                {*value} <= {*OUTCOMES} and len(value) == self._num_images
+                for value in outcomes.values()
+            )
+            if [*outcomes] != self._names or not sound:
+                raise ValueError(
+                    f"it must hold an outcome of each of {self._num_images} images for "
+                    f"{self._names}."
+                )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"state must be the file of an evaluation, but {str(self.path)!r} is damaged: "
-                f"{' '.join(str(error).split())}. Delete it to start again."
+                f"{' '.join(str(error).split())} Delete it to start again."
             ) from error
-        if version != FORMAT:
-            raise ValueError(
-                f"state must have format {FORMAT}, got {version!r} in {str(self.path)!r}. "
-                "Delete it to start again."
-            )
-        keys = {*known, *self.evaluation}
-        differing = sorted(key for key in keys if known.get(key) != self.evaluation.get(key))
-        if differing:
-            raise ValueError(
-                "state must be that of this very evaluation, but the one in "
-                f"{str(self.path)!r} differs in {', '.join(differing)}. "
-                "Choose another file, or delete it."
-            )
         return outcomes
 
     def write(self, outcomes: Mapping[str, str]) -> None:

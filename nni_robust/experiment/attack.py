@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import nni
+from torch import Tensor
 
 from nni_robust.attack import Attack, Transfer
+from nni_robust.attack.base import check_count
+from nni_robust.data import Examples
+from nni_robust.evaluator.outcome import Robustness
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
 from nni_robust.experiment.chosen import chosen_data, load_chosen, read_chosen
 from nni_robust.experiment.config import OPTIONS, at_scale
 from nni_robust.experiment.files import SearchFiles
 from nni_robust.experiment.measure import Metrics
 from nni_robust.experiment.row import FULL, Row, find_rows
-from nni_robust.experiment.settings import build, build_threat_model, describe
+from nni_robust.experiment.settings import build, build_threat_model, describe, flatten
 from nni_robust.experiment.training import choose_device
-from nni_robust.record import Record
+from nni_robust.record import Record, read_records
 
 SECTIONS = ("networks", "target", "source", "evaluator")
 
@@ -53,6 +57,9 @@ class Assault:
 
     def __post_init__(self) -> None:
         check_suite("attacks", self.attacks)
+        check_count("batch_size", self.batch_size)
+        if self.limit is not None:
+            check_count("limit", self.limit)
 
 
 def check_attack(sections: Mapping[str, Any]) -> Assault:
@@ -81,6 +88,8 @@ def check_attack(sections: Mapping[str, Any]) -> Assault:
     for key in ("networks", "target", "evaluator"):
         if key not in sections:
             raise ValueError(f"{key} is missing: needed are the sections {SECTIONS}.")
+    if not isinstance(sections["networks"], str):
+        raise ValueError(f"networks must be a folder, got {sections['networks']!r}.")
     for key in ("target", "source"):
         wanted = sections.get(key, dict.fromkeys(_KEYS))
         if not isinstance(wanted, Mapping) or {*wanted, "seed"} != {*_KEYS}:
@@ -105,7 +114,7 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
     sections
         As for :func:`check_attack`.
     directory
-        Folder of the results.
+        Folder of the results, of this attack alone; one that was stopped goes on from it.
 
     Returns
     -------
@@ -123,45 +132,64 @@ def attack_networks(sections: Mapping[str, Any], directory: Path) -> Metrics:
     sections = at_scale(sections)
     networks = Path(sections["networks"])
     same_seed = {"seed": sections.get("seed", 0)}
-    target = find_trained(networks, "target", same_seed | dict(sections["target"]), scale)
-    chosen, device = read_chosen(target), choose_device("auto")
-    data, attacks = chosen_data(chosen), assault.attacks
+    places: dict[str, Path] = {
+        key: find_trained(networks, key, same_seed | dict(sections[key]), scale)
+        for key in ("target", "source")
+        if key in sections
+    }
+    chosen = read_chosen(places["target"])
+    data = chosen_data(chosen)
     settings = {
         "network": chosen["settings"].get("network"),
-        "target": str(target),
+        **{key: str(folder) for key, folder in places.items()},
         "evaluator": {"name": "attack", **_describe(assault), "data": describe(data)},
     }
-    if "source" in sections:
-        source = find_trained(networks, "source", same_seed | dict(sections["source"]), scale)
-        settings["source"] = str(source)
-        network = load_chosen(source).to(device)
-        attacks = [Transfer(source=network, attack=attack) for attack in attacks]
-    x, y = data.stored_examples("test", assault.limit)
-    result = measure_robustness(
-        load_chosen(target).to(device),
+    files = SearchFiles(directory)
+    files.claim(flatten(settings))
+    metrics = _known(files)
+    if metrics is None:
+        x, y = data.stored_examples("test", assault.limit)
+        accuracies = _attack(places, x, y, assault, files).accuracies()
+        metrics = {"default": accuracies.pop("robust"), **accuracies}
+        Record(
+            sample=chosen["sample"],
+            genotype=chosen["genotype"],
+            stage="attack",
+            metrics=metrics,
+            seed=assault.seed,
+            settings=settings,
+            details={"num_images": len(x)},
+        ).append(files.records)
+    if nni.get_current_parameter() is not None:
+        nni.report_final_result(metrics)
+    return metrics
+
+
+def _known(files: SearchFiles) -> Metrics | None:
+    """Metrics of an attack that was carried out before."""
+    if not files.records.is_file():
+        return None
+    return next((record.metrics for record in read_records(files.records)), None)
+
+
+def _attack(
+    places: Mapping[str, Path], x: Examples, y: Tensor, assault: Assault, files: SearchFiles
+) -> Robustness:
+    device = choose_device("auto")
+    attacks = assault.attacks
+    if "source" in places:
+        source = load_chosen(places["source"]).to(device)
+        attacks = [Transfer(source=source, attack=attack) for attack in attacks]
+    return measure_robustness(
+        load_chosen(places["target"]).to(device),
         x,
         y,
         attacks=attacks,
         batch_size=assault.batch_size,
         seed=assault.seed,
         keep_fooled=assault.keep_fooled,
+        state=files.directory / "state",
     )
-    accuracies = result.accuracies()
-    metrics = {"default": accuracies.pop("robust"), **accuracies}
-    files = SearchFiles(directory)
-    files.directory.mkdir(parents=True, exist_ok=True)
-    Record(
-        sample=chosen["sample"],
-        genotype=chosen["genotype"],
-        stage="attack",
-        metrics=metrics,
-        seed=assault.seed,
-        settings=settings,
-        details={"num_images": len(x)},
-    ).append(files.records)
-    if nni.get_current_parameter() is not None:
-        nni.report_final_result(metrics)
-    return metrics
 
 
 def find_trained(networks: Path, path: str, wanted: Mapping[str, Any], scale: str) -> Path:

@@ -16,7 +16,7 @@ from nni_robust.data import RobustDataModule
 from nni_robust.evaluator.audit import LOOKS, TRIALS, audit_robustness
 from nni_robust.evaluator.check import Audit
 from nni_robust.experiment.chosen import chosen_folders, load_chosen
-from nni_robust.experiment.evaluate import Request, requested_device, subjects
+from nni_robust.experiment.evaluate import Request, check_outputs, requested_device, subjects
 from nni_robust.experiment.network import Subject, check_fit, named_subject
 from nni_robust.experiment.settings import describe
 from nni_robust.record import Record, installed_versions
@@ -55,6 +55,7 @@ def audit(
     ValueError
         In one line: what was asked for cannot be had.
     """
+    check_outputs(request)
     records = []
     for subject, data, threat_model in subjects(request):
         other = _surrogate(surrogate, surrogate_weights, data)
@@ -62,7 +63,7 @@ def audit(
         record = Record(
             sample=subject.sample,
             stage="audit",
-            metrics={"default": found.robust_accuracy, "clean": found.clean_accuracy},
+            metrics={"clean": found.clean_accuracy, **_robust(found)},
             seed=request.seed,
             genotype=subject.genotype,
             settings={
@@ -80,6 +81,10 @@ def audit(
             record.append(request.output / "records.jsonl")
         records.append(record)
     return records
+
+
+def _robust(found: Audit) -> dict[str, float]:
+    return {} if found.robust_accuracy is None else {"default": found.robust_accuracy}
 
 
 def _findings(

@@ -106,7 +106,8 @@ def _print_comparison(
     folder: Path, chosen: dict[str, Any], measured: dict[str, float], recorded: dict[str, float]
 ) -> None:
     size = chosen["metrics"]["params_m"]
-    lines = [f"{folder.name}: {size:.3f} M parameters, {' '.join(chosen['genotype'] or [])}"]
+    head = [f"{folder.name}: {size:.3f} M parameters", " ".join(chosen["genotype"] or [])]
+    lines = [", ".join(part for part in head if part)]
     lines.append(f"{'test images':<16}{'measured':>10}{'on record':>12}")
     names = {"default": "worst of suite"}
     for key, value in measured.items():

@@ -107,11 +107,17 @@ def build_training(sections: Mapping[str, Any], *, directory: str | Path) -> Net
     check_sections(sections, TRAINING_SECTIONS)
     seed = _given_seed(sections)
     data = build(sections["data"], DATASETS, "data", **seed)
-    check_fit(build_network(sections["network"], data).eval(), data)  # before any work
+    network = build_network(sections["network"], data)
+    check_fit(network.eval(), data)  # before any work
     training = build_evaluator(sections["evaluator"], data, directory, **seed)
     if not isinstance(training, NetworkTraining):
         raise ValueError(
             f"evaluator.name must be 'train' in a training, got a {type(training).__name__}."
+        )
+    if training.recipe.drop_path and not hasattr(network, "set_drop_path_prob"):
+        raise ValueError(
+            "evaluator.recipe.drop_path must be 0 for a network without set_drop_path_prob, such "
+            f"as a {type(network).__name__}, got {training.recipe.drop_path!r}."
         )
     return training
 

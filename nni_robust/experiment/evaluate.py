@@ -21,8 +21,14 @@ from nni_robust.evaluator.robustness import check_suite, measure_robustness
 from nni_robust.evaluator.suite import TIERS
 from nni_robust.experiment.chosen import chosen_folders, read_chosen
 from nni_robust.experiment.compare import conditions_of, progress_bar
-from nni_robust.experiment.files import write_text
-from nni_robust.experiment.network import Subject, check_fit, chosen_subject, named_subject
+from nni_robust.experiment.files import check_writable, write_text
+from nni_robust.experiment.network import (
+    Subject,
+    check_fit,
+    check_named,
+    chosen_subject,
+    named_subject,
+)
 from nni_robust.experiment.settings import build, build_threat_model, describe
 from nni_robust.experiment.training import choose_device
 from nni_robust.record import Record, installed_versions
@@ -95,6 +101,8 @@ class Request:
             )
         if (self.sweep_epsilon or self.sweep_steps) and self.output is None:
             raise ValueError("--output must be given where there is a sweep, for its plot.")
+        if self.seed < 0:
+            raise ValueError(f"--seed must be at least 0, got {self.seed}.")
         if Path(self.what).is_dir() and self.weights is not None:
             raise ValueError("--weights must be left out: a folder of results has its own.")
 
@@ -112,12 +120,15 @@ def evaluate(request: Request) -> list[Record]:
     ValueError
         In one line: what was asked for cannot be had.
     """
+    check_outputs(request)
     records = []
     for subject, data, threat_model in subjects(request):
         attacks, sweeps = _suite(request, threat_model), _sweeps(request, threat_model)
         device = requested_device(request.device)
         subject.network.to(device)
         check_fit(subject.network, data)
+        if "network" in subject.origin and "weights" not in subject.origin:
+            sys.stderr.write(f"{subject.label} has the weights that it makes: no --weights.\n")
         run = _Run(request=request, subject=subject, data=data, device=device)
         if request.robustbench and data.limit is not None:
             raise ValueError(
@@ -125,7 +136,7 @@ def evaluate(request: Request) -> list[Record]:
                 "Give the whole of them by --data."
             )
         x, y = data.stored_examples(request.split, request.limit)
-        record = run.measure(x, y, attacks, threat_model, stage="evaluation", tag="suite")
+        record = run.measure(x, y, attacks, threat_model, stage="evaluation")
         sys.stdout.write(f"{accuracy_table(record)}\n")
         if request.robustbench:
             write_text(request.robustbench, json.dumps(robustbench_entry(record), indent=2))
@@ -133,6 +144,14 @@ def evaluate(request: Request) -> list[Record]:
             run.sweep(x, y, axis, points)
         records.append(record)
     return records
+
+
+def check_outputs(request: Request) -> None:
+    """Refuse, before any work, places that cannot be written to."""
+    if request.output:
+        check_writable(request.output.absolute(), "--output")
+    if request.robustbench:
+        check_writable(request.robustbench.absolute().parent, "--robustbench")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +171,6 @@ class _Run:
         threat_model: ThreatModel,
         *,
         stage: str,
-        tag: str,
         **metrics: float,
     ) -> Record:
         """Run one suite, and record it."""
@@ -166,7 +184,7 @@ class _Run:
                 batch_size=request.batch_size,
                 seed=request.seed,
                 keep_fooled=request.keep_fooled,
-                state=output and output / "state" / f"{self.subject.label}-{tag}.json",
+                state=output and output / "state",
                 progress=bar.update,
             )
         accuracies = result.accuracies()
@@ -195,11 +213,13 @@ class _Run:
                 [attack],
                 attack.threat_model,
                 stage=f"sweep_{axis}",
-                tag=f"{axis}-{value:.6g}",
                 **{axis: value},
             )
             for value, attack in points
         ]
+        for (value, attack), record in zip(points, records, strict=True):
+            accuracy = 100 * record.metrics["default"]
+            sys.stdout.write(f"{axis} {value:<10.6g}{attack.name:<12}{accuracy:>7.2f}%\n")
         assert self.request.output is not None  # the request saw to it
         for file in save_sweep(self.request.output / f"{self.subject.label}-{axis}", records, axis):
             sys.stdout.write(f"{file}\n")
@@ -237,10 +257,11 @@ def subjects(request: Request) -> Iterator[tuple[Subject, RobustDataModule, Thre
             parts = folder.absolute().relative_to(Path(request.what).absolute()).parts
             label = "-".join(part for part in parts if part != "final") or folder.name
             conditions = conditions_of(read_chosen(folder))
-            data = _data(request) if request.data else conditions.data
+            data = _data(request) if request.data else _moved(conditions.data, request.root)
             usual = conditions.test_attacks[0].threat_model
             yield chosen_subject(folder, label), data, _threat_model(request, usual)
     else:
+        check_named(request.what, request.weights)
         data = _data(request)
         subject = named_subject(request.what, request.weights, data)
         for dtype in subject.origin.get("weights_dtypes", []):
@@ -258,6 +279,14 @@ def _data(request: Request) -> RobustDataModule:
     return data
 
 
+def _moved(data: RobustDataModule, root: str | None) -> RobustDataModule:
+    """Look for the files of a dataset elsewhere."""
+    if root is None:
+        return data
+    moved: RobustDataModule = build({**describe(data), "root": root}, DATASETS, "data")
+    return moved
+
+
 def _threat_model(request: Request, usual: ThreatModel) -> ThreatModel:
     norm = request.norm or usual.norm
     if norm != usual.norm and request.epsilon is None:
@@ -269,9 +298,10 @@ def _threat_model(request: Request, usual: ThreatModel) -> ThreatModel:
 def _suite(request: Request, threat_model: ThreatModel) -> list[Attack]:
     if request.attacks is None:
         return TIERS[request.tier or "quick"](threat_model)
-    is_file = Path(request.attacks).is_file()
-    text = Path(request.attacks).read_text() if is_file else request.attacks
-    content = _read_yaml(text, "--attacks")
+    file = Path(request.attacks)
+    if file.suffix in (".yml", ".yaml") and not file.is_file():
+        raise ValueError(f"--attacks must be a suite or a file of it, but {str(file)!r} is none.")
+    content = _read_yaml(file.read_text() if file.is_file() else request.attacks, "--attacks")
     if isinstance(content, str):
         content = content.replace(",", " ").split()
     sections = content if isinstance(content, list) else [content]
@@ -284,6 +314,12 @@ def _suite(request: Request, threat_model: ThreatModel) -> list[Attack]:
         )
         for index, section in enumerate(sections)
     ]
+    for index, attack in enumerate(suite):
+        if attack.threat_model != threat_model:
+            raise ValueError(
+                f"attacks[{index}].threat_model must be left out: that of an evaluation is one, "
+                "--norm and --epsilon."
+            )
     check_suite("attacks", suite)
     return suite
 
@@ -300,14 +336,14 @@ def _sweeps(request: Request, threat_model: ThreatModel) -> dict[str, list[tuple
     if request.sweep_steps:
         sweeps["steps"] = []
         for steps in _yaml_items(request.sweep_steps):
-            if not isinstance(steps, int) or steps < 1:
+            if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
                 raise ValueError(f"sweep_steps must be whole numbers from 1, got {steps!r}.")
             sweeps["steps"].append((steps, PGD(threat_model=threat_model, steps=steps)))
     return sweeps
 
 
 def _yaml_items(text: str) -> list[Any]:
-    return [yaml.safe_load(item) for item in text.split(",")]
+    return [_read_yaml(item, "--sweep-epsilon and --sweep-steps") for item in text.split(",")]
 
 
 def _read_yaml(text: str, option: str) -> Any:

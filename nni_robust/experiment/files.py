@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from nni_robust.space import NETWORKS, STAGE
 
 FORMAT = 1
 """Version of the files; a reader refuses another."""
+
+
+_PLACES = ("directory", "root")
 
 
 class SearchFiles:
@@ -71,10 +75,19 @@ class SearchFiles:
         path = self.directory / "settings.json"
         text = json.dumps(settings, indent=1, sort_keys=True)
         if not path.is_file():
+            check_writable(self.directory, "directory")
             write_text(path, text)
             return
-        noted = json.loads(path.read_text())
-        keys = sorted(k for k in {*noted, *settings} if noted.get(k) != json.loads(text).get(k))
+        try:
+            noted = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
+        keys = sorted(
+            key
+            for key in {*noted, *settings}
+            if noted.get(key) != json.loads(text).get(key)
+            and key.rpartition(".")[2] not in _PLACES  # folders may be moved
+        )
         if keys:
             raise ValueError(
                 f"directory must be empty or hold this very search, but in "
@@ -154,6 +167,19 @@ def write_chosen(folder: Path, record: Record) -> None:
         "versions": record.versions,
     }
     write_text(folder / "genotype.json", json.dumps(content, indent=1))
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Refuse a folder, there or to be made, that cannot be written to; the name asked for it."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{name} must lie where files can be written, but of {str(folder)!r} the system says: "
+            f"{error.strerror}."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

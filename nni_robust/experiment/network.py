@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import pickle
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from nni_robust.experiment.chosen import load_chosen, read_chosen
 from nni_robust.experiment.named import NETWORKS, build_network, section_label
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
 
-_PREFIXES = ("module.", "model.", "_orig_mod.")  # of what wrapped the network when it was saved
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+# Of what wrapped a network when it was saved.
+_PREFIXES = ("module.", "model.", "_model.", "_orig_mod.")
 _COUNTER = "num_batches_tracked"  # older files lack it, and evaluation does not read it
 
 
@@ -83,16 +86,11 @@ def named_subject(what: str, weights: Path | None, data: RobustDataModule) -> Su
     ValueError
         If there is no such network, or the weights do not fit.
     """
-    section = _read_section(what)
+    section = check_named(what, weights)
     name = str(section.get("name"))
-    if weights is None and name in NETWORKS:
-        raise ValueError(f"weights must be given: {name} comes without any. Add --weights FILE.")
-    if name not in NETWORKS and ":" not in name:
-        raise ValueError(
-            f"network must be a folder of results, package.module:Class or one of "
-            f"{sorted(NETWORKS)}, got {name!r}."
-        )
-    network = build_network(section, data)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # a class that draws its weights draws the same ones every time
+        network = build_network(section, data)
     origin: dict[str, Any] = {"network": section}
     if weights is not None:
         state = read_state(weights)
@@ -110,8 +108,24 @@ def named_subject(what: str, weights: Path | None, data: RobustDataModule) -> Su
     )
 
 
+def check_named(what: str, weights: Path | None) -> dict[str, Any]:
+    """Refuse a network that there is not, or that lacks its weights; give its section."""
+    section = _read_section(what)
+    name = str(section.get("name"))
+    if name not in NETWORKS and ":" not in name:
+        close = difflib.get_close_matches(name, NETWORKS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"network must be a folder of results, package.module:Class or one of "
+            f"{sorted(NETWORKS)}, got {what!r}.{hint}"
+        )
+    if weights is None and name in NETWORKS:
+        raise ValueError(f"weights must be given: {name} comes without any. Add --weights FILE.")
+    return section
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, alone or as ``state_dict`` in a mapping.
+    """Read a state dict, alone or in a mapping, under one of the names that are in use.
 
     Raises
     ------
@@ -127,11 +141,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"weights must be a state dict of tensors and plain values, but {str(path)!r} is "
             f"damaged or holds other objects: {' '.join(str(error).split())[:200]}"
         ) from error
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        found = type(state).__name__
+    state = content
+    for key in _WRAPPERS if isinstance(content, Mapping) else ():
+        if isinstance(content.get(key), Mapping):
+            state = content[key]
+            break
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        keys = f" with the keys {[*state][:5]}" if isinstance(state, Mapping) else ""
         raise ValueError(
-            f"weights must be a state dict, from names to tensors, got a {found} in {str(path)!r}."
+            f"weights must be a state dict, from names to tensors, alone or under one of "
+            f"{[*_WRAPPERS]}, got a {type(state).__name__}{keys} in {str(path)!r}."
+        )
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"weights must be finite, but {broken[0]} and {len(broken) - 1} more in {str(path)!r} "
+            "are not: the training has diverged."
         )
     return dict(state)
 
@@ -186,10 +213,11 @@ def check_fit(network: nn.Module, data: RobustDataModule) -> None:
     try:
         with torch.no_grad():
             logits = network(torch.zeros(1, *data.image_shape, device=device))
-    except RuntimeError as error:
+    except Exception as error:  # a user's network raises whatever it likes
+        reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"network must take images of shape {data.image_shape}, but on one it fails: "
-            f"{str(error).splitlines()[0]}"
+            f"{type(error).__name__}: {reason}"
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < data.num_classes:

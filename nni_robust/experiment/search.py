@@ -16,6 +16,7 @@ from nni.nas.space import RawFormatModelSpace, model_context
 from torch import nn
 
 from nni_robust.attack import FGSM, PGD, Attack
+from nni_robust.attack.base import check_count
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import Recipe
 from nni_robust.evaluator.objective import Free
@@ -107,12 +108,11 @@ class OneShotSearch:
         seed: int = 0,
         device: Literal["auto", "cpu"] = "auto",
     ) -> None:
-        for name, count in {
-            "search_epochs": search_epochs,
-            "retrain_epochs": retrain_epochs,
-        }.items():
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count!r}.")
+        check_count("search_epochs", search_epochs)
+        check_count("retrain_epochs", retrain_epochs)
+        check_count("batch_size", batch_size)
+        if probe_examples is not None:
+            check_count("probe_examples", probe_examples)
         if not 0 < retrain_validation_split < 1:
             raise ValueError(
                 f"retrain_validation_split must lie between 0 and 1, "

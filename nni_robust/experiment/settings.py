@@ -75,6 +75,9 @@ def call(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) ->
         return target(**arguments)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}.{' '.join(str(error).split())}") from error
+    except Exception as error:  # a user's class raises whatever it likes
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be built: {type(error).__name__}: {reason}") from error
 
 
 def describe(value: Any) -> Any:
@@ -161,19 +164,23 @@ def _find(name: Any, table: Mapping[str, Any], path: str) -> Any:
         )
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{path} must name a class that can be imported: {error}.") from error
+    except Exception as error:  # the module runs when it is imported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"{path} must name a class that can be imported: {reason}.") from error
 
 
 def _arguments(target: Any) -> tuple[dict[str, Any], dict[str, inspect.Parameter]]:
     # NNI wraps constructors; the original, with its annotations, lies behind the wrapper.
     wrapped = getattr(target, "__wrapped__", target)
-    constructor = getattr(target, "_init_wrapped", None) or wrapped.__init__
+    if inspect.isclass(wrapped):
+        constructor = getattr(target, "_init_wrapped", None) or wrapped.__init__
+        bound = list(inspect.signature(constructor).parameters.items())[1:]  # without self
+    else:  # a function that makes what is asked for
+        constructor, bound = target, list(inspect.signature(target).parameters.items())
     parameters = {
         name: parameter
-        for name, parameter in inspect.signature(constructor).parameters.items()
-        if name != "self"
-        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        for name, parameter in bound
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     # A dataclass may inherit fields whose annotations only its base's module can read.
     hinted = target if dataclasses.is_dataclass(target) else constructor
@@ -247,6 +254,9 @@ def _recipe(value: Any, path: str) -> Recipe:
 
 def _plain(value: Any, hint: Any, path: str) -> Any:
     # A constructor of this package is meant by the name alone; a number may be a fraction.
+    numbers = {int, float} & {hint, *typing.get_args(hint)}
+    if isinstance(value, bool) and numbers and bool not in typing.get_args(hint):
+        raise ValueError(f"{path} must be a number, got {value!r}.")
     try:
         return TypeAdapter(hint).validate_python(_read_fractions(value))
     except ValidationError as error:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from nni_robust.attack import FGSM, PGD, Attack
+from nni_robust.attack.base import check_count
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import Recipe
 from nni_robust.evaluator.robustness import check_suite
@@ -167,8 +168,10 @@ class NetworkTraining:
         seed: int = 0,
         device: Literal["auto", "cpu"] = "auto",
     ) -> None:
-        if epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {epochs!r}.")
+        check_count("epochs", epochs)
+        check_count("batch_size", batch_size)
+        if probe_examples is not None:
+            check_count("probe_examples", probe_examples)
         check_suite("test_attacks", test_attacks)
         recipe.objective.attack(train_attack)  # refuses one that it cannot use
         self.files = SearchFiles(directory)
@@ -253,8 +256,10 @@ class NetworkTraining:
         return metrics
 
     def _known(self) -> Metrics | None:
-        """Metrics of a training that was complete before."""
-        if not self.files.records.is_file():
+        """Metrics of a training that was complete before, if its files are there."""
+        finals = self.files.finals()
+        complete = finals and all((folder / "weights.pt").is_file() for folder in finals)
+        if not complete or not self.files.records.is_file():
             return None
         records = read_records(self.files.records)
         done = (r.metrics for r in records if r.stage == "train" and r.error is None)

@@ -72,6 +72,7 @@ def run_search(file: Path, directory: str | None, scale: str | None = None) -> M
     search = build_search(sections, directory=results)
     check_one_shot(search)
     metrics: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
+    _note_row(sections, results)
     return metrics
 
 
@@ -90,6 +91,7 @@ def run_training(file: Path, directory: str | None, scale: str | None = None) ->
     """
     sections, results = _open(file, directory, scale)
     metrics: Metrics = build_training(sections, directory=results).run(sections["network"])
+    _note_row(sections, results)
     return metrics
 
 
@@ -107,13 +109,16 @@ def run_attack(file: Path, directory: str | None, scale: str | None = None) -> M
     ValueError
         In one line, with the path of the key, or of what is not there.
     """
-    return attack_networks(*_open(file, directory, scale))
+    sections, results = _open(file, directory, scale)
+    metrics = attack_networks(sections, results)
+    _note_row(sections, results)
+    return metrics
 
 
 def _open(file: Path, directory: str | None, scale: str | None) -> tuple[dict[str, Any], Path]:
     """Read the sections of a file as this process is to use them, and choose the folder.
 
-    A trial's parameters are in them; the row of a table that they describe is noted in the folder.
+    A trial's parameters are in them.
     """
     _quieten()
     sections = read_sections(file)
@@ -122,11 +127,14 @@ def _open(file: Path, directory: str | None, scale: str | None) -> tuple[dict[st
         _share_cores(_concurrency())
         results = _results(directory) / nni.get_trial_id()
     else:
-        results = Path(directory or sections.get("directory") or "results")
-    sections = at_scale(choose_scale(sections, scale))
+        results = Path(directory or str(sections.get("directory") or "results"))
+    return at_scale(choose_scale(sections, scale)), results
+
+
+def _note_row(sections: dict[str, Any], results: Path) -> None:
+    """Note the row of a table to which finished results belong, if to any."""
     if (row := row_of(sections)) is not None:
         row.write(results)
-    return sections, results
 
 
 def in_trial() -> bool:

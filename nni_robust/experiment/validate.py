@@ -211,6 +211,9 @@ def _run_of(content: Mapping[str, Any]) -> _Run | None:
 def _check_single(content: Mapping[str, Any], path: Path) -> str:
     kinds = {"networks": "attack", "network": "train"}
     command = next((name for key, name in kinds.items() if key in content), "search")
+    evaluator = content["evaluator"]
+    if isinstance(evaluator, Mapping) and evaluator.get("name") == "train":
+        command = "train"
     kind = _RUNS[command]
     return f"{path.stem}: one {kind.one}{kind.check(choose_scale(content, None), Path.cwd())}"
 

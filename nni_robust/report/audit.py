@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from nni_robust.record import Record
 from nni_robust.report.robustness import epsilon_text
@@ -31,8 +33,7 @@ def audit_table(record: Record) -> str:
         f"{settings['label']}: {audit['num_images']} {settings['split']} images of "
         f"{settings['data']['name']}, {threat_model['norm']} {epsilon_text(threat_model)}, "
         f"steps of {step}, seed {record.seed}",
-        f"{100 * audit['clean_accuracy']:.2f} % are classified right, "
-        f"{100 * audit['robust_accuracy']:.2f} % whatever was tried on them",
+        f"{_number(audit['clean_accuracy'])} are classified right, {_tried(audit)}",
     ]
     for check in audit["checks"]:
         numbers = ", ".join(f"{name} {_number(v)}" for name, v in check["measured"].items())
@@ -42,6 +43,12 @@ def audit_table(record: Record) -> str:
             textwrap.fill(check["meaning"], _WIDTH, initial_indent=indent, subsequent_indent=indent)
         )
     return "\n".join(lines)
+
+
+def _tried(audit: Mapping[str, Any]) -> str:
+    if audit["robust_accuracy"] is None:
+        return "and no attack was tried"
+    return f"{_number(audit['robust_accuracy'])} whatever was tried on them"
 
 
 def _number(value: float | None) -> str:

@@ -143,7 +143,8 @@ def test_logits_that_are_no_number_are_wrong():
         def forward(self, x):
             return super().forward(x) * torch.nan
 
-    result = measure_robustness(Broken(), X, torch.zeros(6).long(), attacks=[attack(0.1)])
+    with pytest.warns(UserWarning, match="logits that are no numbers"):
+        result = measure_robustness(Broken(), X, torch.zeros(6).long(), attacks=[attack(0.1)])
     assert result.accuracies()["clean"] == 0  # argmax would say class 0
 
 

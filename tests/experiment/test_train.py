@@ -280,7 +280,7 @@ def evaluator(**changed: Any) -> dict[str, Any]:
         ({"network": {"name": "racl", "num_classes": 2}}, r"network must give one image 3 logits"),
         ({"network": "resnet18"}, "network must be a mapping with a name"),
         ({"evaluator": {"name": "staged"}}, "evaluator.name must be 'train' in a training"),
-        (evaluator(epochs=0), r"evaluator\.epochs must be at least 1, got 0"),
+        (evaluator(epochs=0), r"evaluator\.epochs must be a whole number of at least 1, got 0"),
         (evaluator(recipe={"objective": {"name": "tardes"}}), r"evaluator\.recipe\.objective"),
         (evaluator(recipe={"ema": 1}), r"evaluator\.recipe\.ema must lie in \[0, 1\)"),
         (evaluator(train_attack=None), r"evaluator\.train_attack must be an attack for the obj"),
