@@ -43,6 +43,25 @@ class Untrained(nn.Module):
         return self.body(x)
 
 
+class Raising(nn.Module):
+    """Cannot be run."""
+
+    def forward(self, x):
+        raise KeyError("no such layer")
+
+
+class Cut(Linear):
+    """Gives logits without a gradient."""
+
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+def make_linear(num_classes):
+    """Make a network, as a function of the user's does."""
+    return Linear(num_classes)
+
+
 @pytest.fixture(scope="module")
 def linear():
     """Fit the digits by a few steps."""
@@ -131,6 +150,19 @@ def test_a_network_without_weights_is_the_same_every_time_and_said(tmp_path, cap
     assert "has the weights that it makes: no --weights" in capsys.readouterr().err
     first, second = read_records(tmp_path / "out" / "records.jsonl")
     assert first.metrics == second.metrics
+
+
+def test_a_function_that_makes_a_network_is_given_the_number_of_classes(weights, capsys):
+    what = ["evaluate", f"{__name__}:make_linear", *DIGITS, "--attacks", "fgsm"]
+    assert main([*what, "--weights", weights]) == 0
+    assert "make_linear: 40 test images" in capsys.readouterr().out
+
+
+def test_logits_without_a_gradient_leave_square_alone(weights, capsys):
+    what = ["evaluate", f"{__name__}:Cut", *DIGITS, "--weights", weights, "--limit", "4"]
+    assert main([*what, "--attacks", "fgsm"]) == 2
+    assert "network must be differentiable for an attack by gradient" in capsys.readouterr().err
+    assert main([*what, "--attacks", "{name: square, queries: 5}"]) == 0
 
 
 def test_a_dataset_of_a_folder_may_have_moved(tmp_path, capsys):
@@ -299,12 +331,23 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
             "--robustbench must come with --tier f",
         ),
         ([f"{__name__}:Linear", "--data", "cifar10"], "data.root is missing"),
+        (["resnet17", "--data", "cifar10"], "one of .* got 'resnet17'. Did you mean 'resnet1"),
+        ([f"{__name__}:Linear", "--attacks", "no.yml"], "a file of it, but 'no.yml' is none"),
+        (
+            [f"{__name__}:Linear", "--attacks", "{name: fgsm, threat_model: {epsilon: 1/255}}"],
+            r"attacks\[0\].threat_model must be left out",
+        ),
+        ([f"{__name__}:Linear", "--seed", "-1"], "--seed must be at least 0, got -1"),
+        ([f"{__name__}:Linear", "--output", "/dev/null/x"], "--output must lie where files can"),
+        ([f"{__name__}:Raising"], "on one it fails: KeyError: 'no such layer'"),
+        ([f"{__name__}:Linear", "--weights", "nan.pt"], "weights must be finite, but 1.weight and"),
         ([".", "--weights", "w.pt"], "--weights must be left out: a folder of results has its own"),
         ([".", "--tier", "quick"], "must hold a chosen network"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    torch.save({"1.weight": torch.tensor(float("nan"))}, "nan.pt")
     data = [] if "--data" in arguments else ["--data", "digits"]
     assert main(["evaluate", *arguments, *data]) == 2
     error = capsys.readouterr().err

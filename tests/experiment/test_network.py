@@ -81,6 +81,9 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
     torch.save({"epoch": 3, "weights": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"from names to tensors, .*, got a dict with the keys"):
         read_state(path)
+    for name in ("model", "model_state_dict"):
+        torch.save({"epoch": 3, name: small().state_dict()}, path)
+        assert read_state(path).keys() == small().state_dict().keys()
     torch.save([torch.zeros(1)], path)
     with pytest.raises(ValueError, match=r"from names to tensors, .*, got a list"):
         read_state(path)

@@ -376,6 +376,27 @@ def test_two_trainings_of_one_row_are_refused(trained, capsys):
     assert "target must be one training, but of Row(table='t', row='one'" in capsys.readouterr().err
 
 
+def test_a_folder_keeps_the_row_of_what_lies_in_it(trained, capsys):
+    rows = find_rows(Path("trained"))
+    file = write(Path("train.yml"), {**TRAINING, "row": "third", "seed": 4})
+    assert main(["train", file, "--directory", "trained/exp/a", "--scale", "small"]) == 2
+    assert "differs in" in capsys.readouterr().err
+    assert find_rows(Path("trained")) == rows
+
+
+def test_an_attack_has_its_folder_alone_and_is_not_done_twice(trained, capsys):
+    sections = {key: value for key, value in ATTACK.items() if key != "source"}
+    file = write(Path("attack.yml"), {**sections, "scale": "small"})
+    for _ in range(2):
+        assert main(["attack", file, "--directory", "results"]) == 0
+    assert len(read_records("results/records.jsonl")) == 1
+    other = {**sections, "target": ATTACK["source"], "row": "another", "scale": "small"}
+    file = write(Path("attack.yml"), other)
+    assert main(["attack", file, "--directory", "results"]) == 2
+    assert ", target. Choose another directory" in capsys.readouterr().err
+    assert [row.row for _, row in find_rows(Path("results"))] == ["one, other"]
+
+
 def test_a_training_says_on_how_many_images_it_was_tested(trained):
     final = next(r for r in read_records("trained/exp/a/records.jsonl") if r.stage == "final")
     assert final.details["num_images"] == 60

@@ -139,6 +139,22 @@ def test_a_training_that_is_complete_is_not_done_again(tmp_path, small):
     assert (tmp_path / "records.jsonl").read_text() == before
 
 
+def test_a_training_goes_on_in_a_folder_that_was_moved(tmp_path, small):
+    first = training(tmp_path / "here", epochs=1).run(small)
+    before = (tmp_path / "here/records.jsonl").read_text()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert training(tmp_path / "there", epochs=1).run(small) == first
+    assert (tmp_path / "there/records.jsonl").read_text() == before
+
+
+def test_weights_that_were_lost_are_written_again(tmp_path, small):
+    first = training(tmp_path, epochs=1).run(small)
+    (weights,) = tmp_path.glob("final/*/weights.pt")
+    weights.unlink()
+    assert training(tmp_path, epochs=1).run(small) == first
+    assert weights.is_file()
+
+
 def test_a_folder_with_another_training_is_refused(tmp_path, small):
     training(tmp_path, epochs=1).run(small)
     with pytest.raises(ValueError, match=r"directory must be empty.*differs in evaluator.epochs"):
@@ -280,6 +296,10 @@ def evaluator(**changed: Any) -> dict[str, Any]:
         ({"network": {"name": "racl", "num_classes": 2}}, r"network must give one image 3 logits"),
         ({"network": "resnet18"}, "network must be a mapping with a name"),
         ({"evaluator": {"name": "staged"}}, "evaluator.name must be 'train' in a training"),
+        (evaluator(epochs=True), r"evaluator\.epochs must be a number, got True"),
+        (evaluator(batch_size=0), r"evaluator\.batch_size must be a whole number of at least 1"),
+        (evaluator(probe_examples=0), r"evaluator\.probe_examples must be a whole number of at"),
+        (evaluator(recipe="racl_clean"), r"evaluator\.recipe\.drop_path must be 0 for a network"),
         (evaluator(epochs=0), r"evaluator\.epochs must be a whole number of at least 1, got 0"),
         (evaluator(recipe={"objective": {"name": "tardes"}}), r"evaluator\.recipe\.objective"),
         (evaluator(recipe={"ema": 1}), r"evaluator\.recipe\.ema must lie in \[0, 1\)"),
