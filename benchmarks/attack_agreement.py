@@ -15,9 +15,9 @@ MI-FGSM signs gradients before it accumulates them, and adv-lib's PGD gives the 
 way that fools, but does not look at its last step.
 
 Last figures: a ResNet-18 of 0.30 M parameters, trained as docs/comparison.md says (seed 2); one
-thread of an AMD EPYC with other work beside it, so that ratios vary by a factor of two. Share of the
-images classified right that stand, 141 of 500, and for AutoAttack's parts and adv-lib's APGD-T, FAB
-and APGD in l2 22 of 60.
+thread of an AMD EPYC with other work beside it, so that ratios vary by a factor of two. Share of
+the images classified right that stand, 141 of 500, and for AutoAttack's parts and adv-lib's
+APGD-T, FAB and APGD in l2 22 of 60.
 
     attack          norm  library         ours  theirs  differ   ours     theirs  ratio
     fgsm            linf  foolbox        78.7%   78.7%       0    0.2 s    0.1 s   1.39

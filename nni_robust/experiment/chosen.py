@@ -51,8 +51,12 @@ def read_chosen(folder: Path) -> dict[str, Any]:
         chosen: dict[str, Any] = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
-    if chosen.get("format") != FORMAT:
-        raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {chosen.get('format')!r}.")
+    version = chosen.get("format") if isinstance(chosen, dict) else None
+    if version != FORMAT:
+        raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {version!r}.")
+    for key in ("settings", "sample", "genotype", "metrics"):
+        if key not in chosen:
+            raise ValueError(f"{str(path)!r} must tell of a chosen network, but lacks {key!r}.")
     return chosen
 
 

@@ -224,10 +224,14 @@ def read_sections(file: Path) -> dict[str, Any]:
         raise ValueError(f"{str(file)!r} must be a search file, but there is no such file.")
     try:
         content = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"must be YAML, but: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{str(file)!r} must be YAML, but: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"must be a mapping with the sections {SECTIONS}, got {content!r}.")
+        raise ValueError(
+            f"{str(file)!r} must be a mapping with the sections {SECTIONS}, got {content!r}."
+        )
     return content
 
 
@@ -295,8 +299,8 @@ def _given_seed(sections: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"seed must be a whole number of at least 0, below 2^63, got {value!r}.")
     return value
 
 

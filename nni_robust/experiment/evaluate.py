@@ -101,8 +101,8 @@ class Request:
             )
         if (self.sweep_epsilon or self.sweep_steps) and self.output is None:
             raise ValueError("--output must be given where there is a sweep, for its plot.")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be at least 0, got {self.seed}.")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed must be at least 0, and below 2^63, got {self.seed}.")
         if Path(self.what).is_dir() and self.weights is not None:
             raise ValueError("--weights must be left out: a folder of results has its own.")
 
@@ -301,7 +301,8 @@ def _suite(request: Request, threat_model: ThreatModel) -> list[Attack]:
     file = Path(request.attacks)
     if file.suffix in (".yml", ".yaml") and not file.is_file():
         raise ValueError(f"--attacks must be a suite or a file of it, but {str(file)!r} is none.")
-    content = _read_yaml(file.read_text() if file.is_file() else request.attacks, "--attacks")
+    text = file.read_text(errors="replace") if file.is_file() else request.attacks
+    content = _read_yaml(text, "--attacks")
     if isinstance(content, str):
         content = content.replace(",", " ").split()
     sections = content if isinstance(content, list) else [content]
@@ -358,7 +359,9 @@ def requested_device(name: str) -> torch.device:
     if name == "auto":
         return choose_device("auto")
     try:
-        return torch.empty(0, device=name).device
+        probe = torch.zeros(1, device=name)
+        probe.item()  # not every device holds numbers
+        return probe.device
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for it
         raise ValueError(
             f"--device must be auto or a device of this machine, got {name!r}: "

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from nni_robust.experiment.files import write_text
 
 FULL = "full"
@@ -42,6 +44,9 @@ class Row:
         write_text(folder / _FILE, json.dumps(asdict(self)))
 
 
+_ROW = TypeAdapter(Row)
+
+
 def row_of(sections: Mapping[str, Any]) -> Row | None:
     """Give the row that the sections of a file describe, or None.
 
@@ -71,7 +76,8 @@ def find_rows(folder: Path) -> list[tuple[Path, Row]]:
     found = []
     for path in sorted(folder.rglob(_FILE)):
         try:
-            found.append((path.parent, Row(**json.loads(path.read_text()))))
+            found.append((path.parent, _ROW.validate_json(path.read_bytes())))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{str(path)!r} must name a row of a table: {error}.") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{str(path)!r} must name a row of a table: {reason}.") from error
     return found

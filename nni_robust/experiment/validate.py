@@ -78,7 +78,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ValueError("there is no such file.")
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"must be YAML, but: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ValueError(f"must hold the keys of an NNI experiment, got {content!r}.")

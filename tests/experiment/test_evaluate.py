@@ -165,6 +165,18 @@ def test_logits_without_a_gradient_leave_square_alone(weights, capsys):
     assert main([*what, "--attacks", "{name: square, queries: 5}"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]", "must have format 1, got None"), ('{"format": 1}', "but lacks 'settings'")],
+)
+def test_a_chosen_network_without_its_particulars_is_named(tmp_path, capsys, text, message):
+    folder = chosen_folder(tmp_path)
+    (folder / "genotype.json").write_text(text)
+    assert main(["evaluate", str(folder)]) == 2
+    assert message in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+
+
 def test_a_dataset_of_a_folder_may_have_moved(tmp_path, capsys):
     folder = str(chosen_folder(tmp_path))
     assert main(["evaluate", folder, "--root", str(tmp_path), "--tier", "quick"]) == 2
@@ -337,7 +349,7 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
             [f"{__name__}:Linear", "--attacks", "{name: fgsm, threat_model: {epsilon: 1/255}}"],
             r"attacks\[0\].threat_model must be left out",
         ),
-        ([f"{__name__}:Linear", "--seed", "-1"], "--seed must be at least 0, got -1"),
+        ([f"{__name__}:Linear", "--seed", "-1"], "--seed must be at least 0, .* got -1"),
         ([f"{__name__}:Linear", "--output", "/dev/null/x"], "--output must lie where files can"),
         ([f"{__name__}:Raising"], "on one it fails: KeyError: 'no such layer'"),
         ([f"{__name__}:Linear", "--weights", "nan.pt"], "weights must be finite, but 1.weight and"),

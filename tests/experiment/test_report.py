@@ -162,6 +162,13 @@ def test_wrong_input_is_one_line(tmp_path, capsys, arguments, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("table", ['["x"]', "3", "null"])
+def test_a_note_of_another_kind_is_named(tmp_path, table):
+    (tmp_path / "row.json").write_text(f'{{"table": {table}, "row": "r", "seed": 0}}')
+    with pytest.raises(ValueError, match=r"row.json' must name a row of a table: .*string"):
+        report([tmp_path], None, "text")
+
+
 def test_a_damaged_note_is_named(tmp_path):
     (tmp_path / "row.json").write_text('{"table": "r-tab1"}')
     with pytest.raises(ValueError, match=r"row\.json' must name a row of a table"):

@@ -287,7 +287,7 @@ def evaluator(**changed: Any) -> dict[str, Any]:
     [
         ({"network": None}, "network is missing: needed are the sections"),
         ({"space": {"name": "racl"}}, "space is not a section; sections are"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, below 2.63, got -1"),
         ({"network": {"name": "resnet19"}}, r"network\.name must be one of .*'resnet18'"),
         ({"network": {"name": "resnet18", "wdth": 1}}, r"network\..*'wdth'"),
         ({"network": {"name": "resnet18", "activation": "selu"}}, r"network\.activation must be"),
