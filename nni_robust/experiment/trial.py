@@ -192,7 +192,9 @@ def _ask_manager(path: str) -> dict[str, Any]:
 
 
 def _quieten() -> None:
-    for name in ("pytorch_lightning", "onnx_ir", "onnxscript", "torch.onnx"):
+    noisy = ("pytorch_lightning", "nni.nas.evaluator", "onnx_ir", "onnxscript", "torch.onnx")
+    for name in noisy:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Lightning advises on data loaders with workers; ours hold the images in memory.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # of Lightning's own making
