@@ -72,9 +72,6 @@ class ThreatModel:
         )
 
 
-_STEPS_TO_THE_BORDER = 4  # [RobNets] and [RACL] take steps of 2/255 in a ball of 8/255
-
-
 @dataclass(frozen=True, kw_only=True)
 class Attack(abc.ABC):
     """A search for the image inside a threat model that misleads a network; an immutable value.
@@ -152,6 +149,9 @@ class Attack(abc.ABC):
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Return images of the threat model around ``x``, detached; gradients are enabled."""
+
+
+_STEPS_TO_THE_BORDER = 4  # [RobNets] and [RACL] take steps of 2/255 in a ball of 8/255
 
 
 @dataclass(frozen=True, kw_only=True)

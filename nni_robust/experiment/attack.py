@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +20,13 @@ from nni_robust.experiment.config import OPTIONS, at_scale
 from nni_robust.experiment.files import SearchFiles
 from nni_robust.experiment.measure import Metrics
 from nni_robust.experiment.row import FULL, Row, find_rows
-from nni_robust.experiment.settings import build, build_threat_model, describe, flatten
+from nni_robust.experiment.settings import (
+    build,
+    build_threat_model,
+    describe,
+    did_you_mean,
+    flatten,
+)
 from nni_robust.experiment.training import choose_device
 from nni_robust.record import Record, read_records
 
@@ -82,8 +87,7 @@ def check_attack(sections: Mapping[str, Any]) -> Assault:
     known = [*SECTIONS, *OPTIONS]
     for key in sections:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(key, known)
             raise ValueError(f"{key} is not a section; sections are {known}.{hint}")
     for key in ("networks", "target", "evaluator"):
         if key not in sections:

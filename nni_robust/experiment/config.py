@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from nni_robust.experiment.named import build_network
 from nni_robust.experiment.network import check_fit
 from nni_robust.experiment.row import FULL
 from nni_robust.experiment.search import OneShotSearch, derive
-from nni_robust.experiment.settings import build, build_threat_model
+from nni_robust.experiment.settings import build, build_threat_model, did_you_mean
 from nni_robust.experiment.stages import StagedEvaluator
 from nni_robust.experiment.train import NetworkTraining
 from nni_robust.space import SPACES
@@ -286,8 +285,7 @@ def check_sections(sections: Mapping[str, Any], expected: Sequence[str] = SECTIO
     known = [*expected, *OPTIONS]
     for key in sections:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(key, known)
             raise ValueError(f"{key} is not a section; sections are {known}.{hint}")
     for key in expected:
         if key not in sections:

@@ -74,6 +74,7 @@ class SearchFiles:
         """
         path = self.directory / "settings.json"
         text = json.dumps(settings, indent=1, sort_keys=True)
+        asked = json.loads(text)  # as it is read again: a tuple is a list
         if not path.is_file():
             check_writable(self.directory, "directory")
             write_text(path, text)
@@ -84,8 +85,8 @@ class SearchFiles:
             raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
         keys = sorted(
             key
-            for key in {*noted, *settings}
-            if noted.get(key) != json.loads(text).get(key)
+            for key in {*noted, *asked}
+            if noted.get(key) != asked.get(key)
             and key.rpartition(".")[2] not in _PLACES  # folders may be moved
         )
         if keys:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import pickle
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from nni_robust.data import RobustDataModule
 from nni_robust.experiment.chosen import load_chosen, read_chosen
 from nni_robust.experiment.named import NETWORKS, build_network, section_label
+from nni_robust.experiment.settings import did_you_mean
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -113,11 +113,9 @@ def check_named(what: str, weights: Path | None) -> dict[str, Any]:
     section = _read_section(what)
     name = str(section.get("name"))
     if name not in NETWORKS and ":" not in name:
-        close = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"network must be a folder of results, package.module:Class or one of "
-            f"{sorted(NETWORKS)}, got {what!r}.{hint}"
+            f"{sorted(NETWORKS)}, got {what!r}.{did_you_mean(name, NETWORKS)}"
         )
     if weights is None and name in NETWORKS:
         raise ValueError(f"weights must be given: {name} comes without any. Add --weights FILE.")

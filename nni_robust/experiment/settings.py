@@ -8,7 +8,7 @@ import importlib
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -188,9 +188,20 @@ def _arguments(target: Any) -> tuple[dict[str, Any], dict[str, inspect.Parameter
 
 
 def _unknown_key(path: str, key: Any, parameters: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(str(key), parameters, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(key, parameters)
     return f"{path}.{key} is not known; known are {sorted(parameters)}.{hint}"
+
+
+def did_you_mean(name: Any, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Ask, at the end of a message, for the known name that an unknown one is most like.
+
+    Examples
+    --------
+    >>> did_you_mean("epoch", ["epochs", "seed"]), did_you_mean("x", ["epochs", "seed"])
+    (" Did you mean 'epochs'?", '')
+    """
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=cutoff)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _moved(default: Any, threat_model: ThreatModel) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import importlib
 import itertools
 import os
@@ -31,6 +30,7 @@ from nni_robust.experiment.config import (
     read_sections,
 )
 from nni_robust.experiment.host import check_trials
+from nni_robust.experiment.settings import did_you_mean
 
 _RANGES = ("uniform", "loguniform", "quniform", "qloguniform", "randint")  # of lowest and highest
 
@@ -89,16 +89,14 @@ def _check_keys(content: Mapping[str, Any], prefix: str, schema: type) -> None:
     known = {_camel(field.name) for field in dataclasses.fields(schema)}
     for key in content:
         if str(key) not in known and _camel(str(key)) not in known:
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(key, known, cutoff=0.5)
             raise ValueError(f"{prefix}{key} is not a key of NNI's experiments.{hint}")
     tuner = content.get("tuner")
     if isinstance(tuner, Mapping):
         allowed = {"name", "className", "codeDirectory", "classArgs"}
         for key in tuner:
             if key not in allowed:
-                close = difflib.get_close_matches(str(key), allowed, n=1, cutoff=0.5)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(key, allowed, cutoff=0.5)
                 raise ValueError(f"tuner.{key} is not a key of NNI's tuners.{hint}")
 
 
@@ -145,11 +143,9 @@ def _check_importable(class_name: str) -> None:
     try:
         getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        close = difflib.get_close_matches(class_name, [HOST], n=1)
-        hint = f" Did you mean {HOST!r}?" if close else ""
         raise ValueError(
             f"tuner.className must name a class that can be imported, got {class_name!r}: "
-            f"{error}.{hint}"
+            f"{error}.{did_you_mean(class_name, [HOST])}"
         ) from error
 
 
