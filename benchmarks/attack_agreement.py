@@ -85,9 +85,9 @@ from nni_robust.attack import (
     ThreatModel,
     Transfer,
 )
+from nni_robust.command.target import named_subject
 from nni_robust.data import CIFAR10
-from nni_robust.evaluator.interval import accuracy_interval
-from nni_robust.experiment.network import named_subject
+from nni_robust.functional.interval import accuracy_interval
 
 # adv-lib imports pretrained networks and plots with its attacks, which need neither.
 for absent in ("torchvision", "visdom"):

@@ -27,9 +27,10 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 
 from nni_robust.data import Synthetic
-from nni_robust.evaluator import AdversarialClassification, Recipe
+from nni_robust.evaluator import AdversarialClassification
 from nni_robust.space import RACLSpace
 from nni_robust.strategy import RACL
+from nni_robust.training import Recipe
 
 REFRESH_EVERY = 50
 CASES: list[tuple[str, dict[str, int], int, int, int]] = [  # name, space, image, batch, steps

@@ -4,7 +4,7 @@
 
 Both copies of a network take turns on the same batch; the least time of each counts. A training
 pass has gradients of the weights, an attacking one of the images. On a CPU, whose layout alone
-nni_robust changes; see nni_robust/evaluator/memory.py.
+nni_robust changes; see nni_robust/training/channels_last.py.
 
 Last figures, on an AMD EPYC with other work beside it:
 
@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.data import CIFAR10
-from nni_robust.evaluator.memory import put_channels_last
-from nni_robust.experiment.named import build_network
+from nni_robust.settings.networks import build_network
+from nni_robust.training.channels_last import put_channels_last
 
 NETWORKS = ("robnet-large", "robnet-free", "racl", "densenet121", "resnet18")
 SIZE, BATCH, REPEATS = 0.22, 64, 4

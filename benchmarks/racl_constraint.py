@@ -38,8 +38,8 @@ import torch
 
 from nni_robust.attack import APGD_CE, APGD_T
 from nni_robust.evaluator import measure_robustness
-from nni_robust.experiment.chosen import chosen_folders, load_chosen
-from nni_robust.experiment.config import build_search, read_sections
+from nni_robust.job.build import build_search, read_sections
+from nni_robust.results.chosen import chosen_folders, load_chosen
 
 SECTIONS = read_sections(Path(__file__).parents[1] / "examples" / "racl_search.yml")
 COLUMNS = ("supernet", "derived", "derived_bn", "clean", "pgd20", "apgd", "params_m")

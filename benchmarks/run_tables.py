@@ -35,8 +35,8 @@ from pathlib import Path
 
 import yaml
 
-from nni_robust.experiment.follow import follow
-from nni_robust.experiment.manager import find_experiment, read_manifest
+from nni_robust.manager.experiments import find_experiment, read_manifest
+from nni_robust.manager.follow import follow
 
 TABLES = Path(__file__).parents[1] / "examples" / "tables"
 

@@ -23,7 +23,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.execution.event import IntermediateMetricEvent
 from numpy.random import RandomState
 
-from nni_robust.experiment.config import Search, build_search
+from nni_robust.job.build import Search, build_search
 from nni_robust.record import read_records
 from nni_robust.space import STAGE, sampler_of
 

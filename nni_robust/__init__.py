@@ -1,19 +1,67 @@
-"""Search for neural architectures that withstand adversarial attacks, as a plugin of NNI 3.0.
+"""Search for neural architectures that resist adversarial attacks, as a plugin of NNI 3.0.
 
-The stages of a search are the folders, in the order in which the data meet them::
+Public names load on first use: importing the package loads neither torch nor NNI.
 
-    data        images: splits, loaders, seeds
-    space       all networks: model spaces, genotypes, constraints, published architectures
+The folders, from the top down; each imports only from those below it::
+
+    command     what each command of the command line does
+    manager     experiments under NNI's manager: the strategy host, trials, following
+    job         what one trial does: a stage of a search, a whole search, a training, a transfer
+    results     the files of a search
+    settings    settings files: from YAML to objects
+    report      records to tables, statistics, figures, drawings
     strategy    which network comes next: RobNet, RACL
-    oneshot     the supernet that a strategy trains: sampled subnetworks, or weighed choices
-    evaluator   what a network is worth: training, robust accuracy, AutoAttack, FSP distance
-    record      one evaluated network, as a line of JSON
-    report      drawings of cells, tables and plots
-
-They rest on parts that know nothing of NNI: ``functional`` (the papers' mathematics), ``attack``
-(FGSM, PGD, MI-FGSM, DeepFool, AutoAttack's parts, transfer, noise), ``op`` (candidate operations
-and their Lipschitz constants) and ``model`` (reference networks). ``experiment`` joins them: search
-files, the stages as trials, the strategy host that ``nnictl`` runs, and the command line's work.
+    oneshot     supernets and their search loops; the Lipschitz bound of a network
+    audit       checks for masked gradients
+    evaluator   what a network is worth: adversarial training, robust accuracy, FSP distance
+    training    how weights are trained: objectives, recipes, weight averaging
+    space, op   model spaces and candidate operations
+    attack, model, data     adversaries, reference networks, data modules
+    functional  the papers' formulas, on tensors
+    record, check, atomic   one evaluated network; argument checks; files written whole
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "attack": [
+        *("Attack", "ThreatModel", "FGSM", "PGD", "MIM", "DeepFool", "Noise", "Transfer"),
+        *("APGD_CE", "APGD_T", "FAB_T", "Square"),
+    ],
+    "audit": ["audit_robustness"],
+    "data": [
+        *("RobustDataModule", "Digits", "MNIST", "SVHN", "CIFAR10", "CIFAR100"),
+        *("TinyImageNet", "ImageNet", "ImageFolder", "Synthetic"),
+    ],
+    "evaluator": [
+        *("AdversarialClassification", "RobustAccuracy", "FSPDistance", "FSPFilter"),
+        *("attacked_accuracy", "measure_robustness", "cell_fsp_distances"),
+    ],
+    "functional": ["fsp_distance", "fsp_matrix", "log_normal_sum"],
+    "manager.host": ["StrategyHost"],
+    "oneshot": ["LipschitzBound", "BoundOptions", "ConstraintOptions", "log_bound"],
+    "record": ["Record", "read_records"],
+    "space": ["RobNetSpace", "RACLSpace"],
+    "strategy": ["RobNet", "RACL"],
+    "training": ["Recipe"],
+}
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = ["__version__", *sorted(_MODULE_OF)]  # all are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULE_OF]

@@ -151,7 +151,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.validate import validate
+    from nni_robust.command.validate import validate
 
     try:
         print(f"{options.file}: {validate(options.file)}")
@@ -162,8 +162,8 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _wait(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.follow import follow
-    from nni_robust.experiment.manager import find_experiment
+    from nni_robust.manager.experiments import find_experiment
+    from nni_robust.manager.follow import follow
 
     experiment = find_experiment(options.id)
     print(f"experiment {experiment.id}: http://localhost:{experiment.port}", file=sys.stderr)
@@ -176,8 +176,8 @@ def _wait(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.compare import compare
-    from nni_robust.experiment.evaluate import Request, evaluate
+    from nni_robust.command.evaluate import Request, evaluate
+    from nni_robust.command.verify import compare
 
     given = _given(options)
     if set(given) == {"what"} and Path(options.what).is_dir():
@@ -187,8 +187,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.audit import audit
-    from nni_robust.experiment.evaluate import Request
+    from nni_robust.command.audit import audit
+    from nni_robust.command.evaluate import Request
 
     given = _given(options)
     apart = {
@@ -210,25 +210,25 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.trial import run_search
+    from nni_robust.manager.trial import run_search
 
     return _print_metrics(run_search(options.file, options.directory, options.scale))
 
 
 def _train(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.trial import run_training
+    from nni_robust.manager.trial import run_training
 
     return _print_metrics(run_training(options.file, options.directory, options.scale))
 
 
 def _attack(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.trial import run_attack
+    from nni_robust.manager.trial import run_attack
 
     return _print_metrics(run_attack(options.file, options.directory, options.scale))
 
 
 def _report(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.report import plot, report
+    from nni_robust.command.report import plot, report
 
     if options.plot is not None:
         for path in plot(options.directories, options.plot, options.output):
@@ -243,7 +243,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _print_metrics(metrics: dict[str, float]) -> int:
-    from nni_robust.experiment.trial import in_trial
+    from nni_robust.manager.trial import in_trial
 
     if not in_trial():
         print("\n".join(f"{name:<14}{value:>10.4f}" for name, value in metrics.items()))
@@ -251,7 +251,7 @@ def _print_metrics(metrics: dict[str, float]) -> int:
 
 
 def _draw(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.drawing import draw
+    from nni_robust.results.drawing import draw
 
     for path in draw(options.network, options.output):
         print(path)
@@ -259,7 +259,7 @@ def _draw(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from nni_robust.experiment.trial import run_trial
+    from nni_robust.manager.trial import run_trial
 
     run_trial(options.directory)
     return 0

@@ -17,8 +17,8 @@ from typing import Any
 import requests
 import yaml
 
-from nni_robust.experiment.follow import Outcome, follow
-from nni_robust.experiment.manager import ExperimentEntry
+from nni_robust.manager.experiments import ExperimentEntry
+from nni_robust.manager.follow import Outcome, follow
 
 
 def free_port() -> int:

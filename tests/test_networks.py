@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from nni_robust.data import Synthetic
-from nni_robust.experiment.named import NETWORKS, build_network
+from nni_robust.settings.networks import NETWORKS, build_network
 
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nni_robust.experiment.config import build_search
-from nni_robust.experiment.settings import describe, describe_call
-from nni_robust.experiment.validate import validate
+from nni_robust.command.validate import validate
+from nni_robust.job.build import build_search
+from nni_robust.settings.grammar import describe, describe_call
 
 ROOT = Path(__file__).parents[1]
 

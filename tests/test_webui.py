@@ -18,8 +18,8 @@ from webui import (
     trial_rows,
 )
 
-from nni_robust.experiment.follow import follow
-from nni_robust.experiment.manager import ExperimentEntry
+from nni_robust.manager.experiments import ExperimentEntry
+from nni_robust.manager.follow import follow
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nni_robust.data.base import RobustDataModule, StoredDataModule
 from nni_robust.data.cifar import CIFAR10, CIFAR100
 from nni_robust.data.digits import Digits
 from nni_robust.data.folder import ImageFolder
@@ -10,6 +9,7 @@ from nni_robust.data.image import ImageFiles
 from nni_robust.data.imagenet import ImageNet
 from nni_robust.data.loader import Examples, TensorLoader
 from nni_robust.data.mnist import MNIST
+from nni_robust.data.module import RobustDataModule, StoredDataModule
 from nni_robust.data.svhn import SVHN
 from nni_robust.data.synthetic import Synthetic
 from nni_robust.data.tiny_imagenet import TinyImageNet

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import StoredDataModule
+from nni_robust.data.module import StoredDataModule
 
 
 def make_dtype(code: bytes | str, *_flags: bool) -> np.dtype[Any]:

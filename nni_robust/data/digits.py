@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import RobustDataModule
 from nni_robust.data.image import Images
+from nni_robust.data.module import RobustDataModule
 from nni_robust.data.split import set_test_aside
 
 

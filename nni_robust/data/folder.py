@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import StoredDataModule, absolute
 from nni_robust.data.image import ImageFiles, Images
 from nni_robust.data.loader import check_count
+from nni_robust.data.module import StoredDataModule, absolute
 from nni_robust.data.split import set_test_aside
 
 SUFFIXES = (".jpeg", ".jpg", ".png")

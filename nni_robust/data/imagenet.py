@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nni_robust.data.base import StoredDataModule
 from nni_robust.data.folder import check_class_names, class_names, labelled_images
 from nni_robust.data.image import Images
+from nni_robust.data.module import StoredDataModule
 
 SHARE = 224 / 256  # of the shorter side, as if that were brought to 256 and 224 cut out
 

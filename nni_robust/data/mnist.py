@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import StoredDataModule
+from nni_robust.data.module import StoredDataModule
 
 FOLDER = "MNIST/raw"
 UNSIGNED_BYTES = 8  # the type code of the IDX format for them

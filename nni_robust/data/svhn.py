@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import StoredDataModule
+from nni_robust.data.module import StoredDataModule
 
 
 def read_mat(path: Path) -> tuple[Tensor, Tensor]:

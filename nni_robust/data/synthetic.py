@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from nni_robust.data.base import RobustDataModule
 from nni_robust.data.loader import check_count
+from nni_robust.data.module import RobustDataModule
 from nni_robust.data.split import FIXED_SEED
 
 NOISE = 0.1  # standard deviation per pixel; patterns span [0.2, 0.8], so it rarely leaves [0, 1]

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nni_robust.data.base import StoredDataModule
 from nni_robust.data.folder import labelled_images
 from nni_robust.data.image import ImageFiles, Images
+from nni_robust.data.module import StoredDataModule
 
 
 def read_lines(path: Path) -> list[str]:

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from nni_robust.attack import PGD, Attack
-from nni_robust.evaluator.averaging import WeightAverage
-from nni_robust.evaluator.cutout import cutout
-from nni_robust.evaluator.guard import OverfittingGuard
-from nni_robust.evaluator.loader import Replayed, ReplayedData
-from nni_robust.evaluator.memory import put_channels_last
-from nni_robust.evaluator.objective import Fast, Free
-from nni_robust.evaluator.perturbation import WeightPerturbation
-from nni_robust.evaluator.recipe import Recipe
-from nni_robust.evaluator.replay import CarriedPerturbation
+from nni_robust.training.averaging import WeightAverage
+from nni_robust.training.carried_perturbation import CarriedPerturbation
+from nni_robust.training.channels_last import put_channels_last
+from nni_robust.training.cutout import cutout
+from nni_robust.training.objective import Fast, Free
+from nni_robust.training.overfitting_guard import OverfittingGuard
+from nni_robust.training.recipe import Recipe
+from nni_robust.training.replayed_data import Replayed, ReplayedData
+from nni_robust.training.weight_perturbation import WeightPerturbation
 
 _STATE = "adversarial_classification"
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from nni_robust.evaluator.interval import IntervalMethod, accuracy_interval
+from nni_robust.functional.interval import IntervalMethod, accuracy_interval
 
 OUTCOMES = RIGHT, WRONG, NOT_ASKED, OPEN = "1", "0", "-", "?"
 """Outcome of one image: classified right, misclassified, not attacked, not yet known."""
@@ -80,7 +80,7 @@ class Robustness:
     def interval(
         self, name: str, *, confidence: float = 0.95, method: IntervalMethod = "wilson"
     ) -> tuple[float, float]:
-        """Bound an accuracy; see :func:`nni_robust.evaluator.interval.accuracy_interval`."""
+        """Bound an accuracy; see :func:`nni_robust.functional.interval.accuracy_interval`."""
         return accuracy_interval(
             self.num_right(name), self.num_images, confidence=confidence, method=method
         )

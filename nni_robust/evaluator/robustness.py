@@ -14,9 +14,9 @@ from nni.nas.evaluator import Evaluator
 from torch import Tensor, nn
 
 from nni_robust.attack import PGD, Attack
-from nni_robust.evaluator.memory import channels_last
 from nni_robust.evaluator.outcome import NOT_ASKED, OPEN, RIGHT, WRONG, Images, Robustness
-from nni_robust.evaluator.state import Store
+from nni_robust.evaluator.progress_file import Store
+from nni_robust.training.channels_last import channels_last
 
 
 def measure_robustness(

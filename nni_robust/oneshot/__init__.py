@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nni_robust.oneshot.bound import BoundOptions, LipschitzBound, log_bound
 from nni_robust.oneshot.lagrangian import ADMM, AugmentedLagrangian, ConstraintOptions
+from nni_robust.oneshot.lipschitz_bound import BoundOptions, LipschitzBound, log_bound
 from nni_robust.oneshot.lognormal import LogNormalWeights
 from nni_robust.oneshot.path_sampling import (
     PathSamplingMultiOpEdge,

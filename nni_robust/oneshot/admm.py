@@ -15,8 +15,8 @@ from scipy.special import ndtr
 from torch import Tensor, optim
 
 from nni_robust.functional.lognormal import confidence_constraint
-from nni_robust.oneshot.bound import BoundOptions, LipschitzBound
 from nni_robust.oneshot.lagrangian import ADMM, AugmentedLagrangian, ConstraintOptions
+from nni_robust.oneshot.lipschitz_bound import BoundOptions, LipschitzBound
 from nni_robust.oneshot.lognormal import LogNormalWeights
 from nni_robust.oneshot.mixture import mixed_nodes
 from nni_robust.oneshot.node import MixedEdge

@@ -17,7 +17,7 @@ from nni_robust.functional.lipschitz import (
     operator_norm,
     reshaped_norm,
 )
-from nni_robust.op.anatomy import (
+from nni_robust.op.linear_parts import (
     Chain,
     Chains,
     Constant,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nni_robust.replacing import replacing
+from nni_robust.atomic import replacing
 
 if TYPE_CHECKING:  # matplotlib is loaded by the first figure
     from matplotlib.figure import Figure

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from nni_robust.op import OPS, FactorizedReduce
 from nni_robust.op.conv import ReLUConvBN
-from nni_robust.space.darts import INPUTS_PER_NODE, input_label
+from nni_robust.space.darts_genotype import INPUTS_PER_NODE, input_label
 from nni_robust.space.edge import MultiOp, MultiOpEdge
-from nni_robust.space.genotype import EDGES, NUM_NODES, OPERATIONS, edge_label
 from nni_robust.space.layout import CellPlan
+from nni_robust.space.robnet_genotype import EDGES, NUM_NODES, OPERATIONS, edge_label
 
 _KEYS = {"conv": "sep_conv_3x3", "identity": "skip_connect"}  # in the table of operations
 

@@ -18,7 +18,7 @@ from nni.mutable.exception import (
 from numpy.random import RandomState
 from scipy.special import betaln
 
-from nni_robust.space import genotype as gt
+from nni_robust.space import robnet_genotype as gt
 from nni_robust.space.macro import Macro
 
 Range = tuple[float, float]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nni_robust.space.genotype import EDGES, OPERATIONS, decode_cell, edge_label, encode_cell
 from nni_robust.space.layout import Layout
+from nni_robust.space.robnet_genotype import EDGES, OPERATIONS, decode_cell, edge_label, encode_cell
 
 
 @dataclass(frozen=True, kw_only=True)

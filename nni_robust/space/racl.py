@@ -11,7 +11,7 @@ from nni.nas.space import model_context
 from torch import Tensor, nn
 
 from nni_robust.space.cell import RACLCell
-from nni_robust.space.darts import OPERATIONS, SCOPES, decode_darts, encode_darts
+from nni_robust.space.darts_genotype import OPERATIONS, SCOPES, decode_darts, encode_darts
 from nni_robust.space.layout import Layout
 from nni_robust.space.published import PUBLISHED_DARTS, find_published
 
@@ -111,7 +111,7 @@ class RACLSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         return self.classifier(self.pool(s1).flatten(1))  # type: ignore[no-any-return]
 
     def genotypes(self, sample: Mapping[str, Any]) -> list[str]:
-        """Write a sample as two strings; see :func:`nni_robust.space.darts.encode_darts`."""
+        """Return the genotype of a sample: one string per cell type, as ``encode_darts``."""
         return encode_darts(sample)
 
     def sample(self, genotypes: Sequence[str]) -> dict[str, Any]:

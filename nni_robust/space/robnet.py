@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from nni_robust.space.cell import RobNetCell
 from nni_robust.space.constraint import Bounds, GenotypeConstraint, Range
-from nni_robust.space.genotype import decode_cell
 from nni_robust.space.macro import Macro
 from nni_robust.space.published import PUBLISHED, find_published
+from nni_robust.space.robnet_genotype import decode_cell
 from nni_robust.space.sampling import GenotypeSampler
 
 _ALL_OPERATIONS = "11" * 14

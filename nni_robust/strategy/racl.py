@@ -12,8 +12,8 @@ from nni.nas.oneshot.pytorch.strategy import OneShotStrategy, no_default_hook
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
 from nni_robust.oneshot.admm import ADMMModule
-from nni_robust.oneshot.bound import BoundOptions
 from nni_robust.oneshot.lagrangian import ConstraintOptions
+from nni_robust.oneshot.lipschitz_bound import BoundOptions
 from nni_robust.oneshot.lognormal import LogNormalWeights, Rank
 from nni_robust.oneshot.mixture import (
     LogNormalMixedCell,
@@ -45,7 +45,7 @@ class RACL(OneShotStrategy):  # type: ignore[misc]  # NNI is untyped
     confidence_learning
         False is the paper's ablation: sigma is 0, the bound a number.
     lipschitz, fold_batch_norm, pooling, constants, eq12, cell_correlation
-        How the bound is taken; see :class:`nni_robust.oneshot.bound.BoundOptions`.
+        How the bound is taken; see :class:`nni_robust.oneshot.lipschitz_bound.BoundOptions`.
     alternate
         Whether sigma moves after mu, or both at once.
     normalize, initial_sigma, rank, rank_deviations

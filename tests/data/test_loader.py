@@ -156,7 +156,8 @@ import torch
 from torch import nn
 from nni_robust.data import Synthetic
 from nni_robust.attack import PGD
-from nni_robust.evaluator import AdversarialClassification, Recipe
+from nni_robust.evaluator import AdversarialClassification
+from nni_robust.training import Recipe
 
 class Seen(pl.Callback):
     seen = []

@@ -17,16 +17,12 @@ from torch import nn
 
 from nni_robust.attack import PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
-from nni_robust.evaluator import (
-    RECIPES,
-    AdversarialClassification,
-    Recipe,
-    attacked_accuracy,
-)
-from nni_robust.evaluator.objective import OBJECTIVES
+from nni_robust.evaluator import AdversarialClassification, attacked_accuracy
 from nni_robust.oneshot import PathSamplingOneShot
 from nni_robust.space import RobNetSpace
 from nni_robust.strategy import RACL
+from nni_robust.training import RECIPES, Recipe
+from nni_robust.training.objective import OBJECTIVES
 
 DATA = {"num_classes": 3, "image_shape": (1, 8, 8), "num_examples": 96, "batch_size": 24}
 ATTACK = PGD(threat_model=ThreatModel(epsilon=0.1), steps=2, step_size=0.06)

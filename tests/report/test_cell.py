@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 
 from nni_robust.report import Edge, draw_cells, save_cells
 from nni_robust.report.lane import lanes
-from nni_robust.space.genotype import EDGES, decode_cell
+from nni_robust.space.robnet_genotype import EDGES, decode_cell
 
 ROBNET_LARGE = "1111111111011101101101010111"
 FULL = "11" * 14

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from nni_robust.op import OPS
 from nni_robust.space import PUBLISHED_DARTS, RACLSpace
 from nni_robust.space.cell import PartialChannels
-from nni_robust.space.darts import OPERATIONS, decode_darts, encode_darts, from_hub, to_hub
+from nni_robust.space.darts_genotype import OPERATIONS, decode_darts, encode_darts, from_hub, to_hub
 
 RACL = list(PUBLISHED_DARTS["racl"].genotypes)
 

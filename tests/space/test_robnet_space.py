@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 from torch.testing import assert_close
 
 from nni_robust.space import PUBLISHED, Bounds, RobNetSpace, sampler_of
-from nni_robust.space import genotype as gt
+from nni_robust.space import robnet_genotype as gt
 from nni_robust.space.sampling import GenotypeSampler
 
 LARGE = PUBLISHED["robnet-large"].genotypes[0]

@@ -18,11 +18,12 @@ from torch.testing import assert_close
 
 from nni_robust.attack import FGSM, ThreatModel
 from nni_robust.data import Synthetic
-from nni_robust.evaluator import AdversarialClassification, Recipe
-from nni_robust.experiment.resume import EpochCheckpoint
-from nni_robust.oneshot.bound import BoundOptions, log_bound
+from nni_robust.evaluator import AdversarialClassification
+from nni_robust.job.resume import EpochCheckpoint
+from nni_robust.oneshot.lipschitz_bound import BoundOptions, log_bound
 from nni_robust.space import RACLSpace
 from nni_robust.strategy import RACL
+from nni_robust.training import Recipe
 
 DATA = Synthetic(
     num_classes=4, image_shape=(3, 8, 8), num_examples=64, batch_size=16, validation_split=0.5

@@ -1,0 +1,8 @@
+"""Checks whether an accuracy under attack can be believed: the audit for masked gradients."""
+
+from __future__ import annotations
+
+from nni_robust.audit.audit import audit_robustness
+from nni_robust.audit.verdict import Audit, Check
+
+__all__ = ["Audit", "Check", "audit_robustness"]

@@ -1,1 +1,0 @@
-"""Where the stages are joined, and meet NNI's manager."""

@@ -1,0 +1,1 @@
+"""Experiments under NNI's manager."""

@@ -1,0 +1,1 @@
+"""Settings files: from plain values to objects."""

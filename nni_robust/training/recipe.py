@@ -1,0 +1,220 @@
+"""Settings of a training under the names of their sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import nn, optim
+
+from nni_robust.training.objective import MART, PGDAT, TRADES, Clean, Fast, Free, Objective
+
+_SCHEDULES = ("step", "cosine", "one_cycle", "constant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    r"""How the weights of a network are trained: SGD, a learning rate per epoch, an objective.
+
+    Attributes
+    ----------
+    learning_rate
+        Highest learning rate. It does not follow the batch size; those of :data:`RECIPES` are for
+        batches of 128.
+    momentum, nesterov, weight_decay
+        Of SGD.
+    decay_all
+        Whether weight decay also pulls at biases and at the weights of batch norms.
+    schedule
+        ``step`` divides by 10 at each milestone; ``cosine`` falls to ``final_share`` of the
+        highest rate, ``one_cycle`` does so in a straight line; ``constant`` does neither. All come
+        after the climb of ``warmup``.
+    milestones
+        Shares of the training at which ``step`` divides.
+    final_share
+        Share of the highest rate at which ``cosine`` and ``one_cycle`` end.
+    warmup
+        Share of the training in which the rate climbs linearly from ``warmup_share`` of the
+        highest rate.
+    warmup_share
+        Where the climb begins.
+    max_norm
+        Largest norm of the gradient; None does not clip.
+    objective
+        What is minimised, one of :data:`nni_robust.training.objective.OBJECTIVES`.
+    label_smoothing
+        Share of the cross-entropy's target that is spread over all classes.
+    cutout
+        Side of a square of every training image that is blackened, in pixels.
+    ema
+        Decay of an exponential moving average of the weights, which is measured and kept in their
+        place; None does without. See :class:`nni_robust.training.averaging.WeightAverage`.
+    awp
+        Size of an adversarial perturbation of the weights, as a share of their norm; None does
+        without. See :func:`nni_robust.training.weight_perturbation.weight_perturbation`.
+    awp_warmup
+        Share of the training before the weights are perturbed.
+    auxiliary_weight
+        Weight of the loss of an auxiliary head, which a network has that gives a pair of logits in
+        training mode. With the objective ``clean`` alone.
+    drop_path
+        Highest probability that a path is dropped, reached linearly from 0. The network must have
+        ``set_drop_path_prob``, as the DARTS networks of NNI's hub do.
+    """
+
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_all: bool = True
+    schedule: Literal["step", "cosine", "one_cycle", "constant"] = "step"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    final_share: float = 0.0
+    warmup: float = 0.0
+    warmup_share: float = 0.1
+    max_norm: float | None = None
+    objective: Objective = PGDAT()  # noqa: RUF009  # an immutable value
+    label_smoothing: float = 0.0
+    cutout: int = 0
+    ema: float | None = None
+    awp: float | None = None
+    awp_warmup: float = 0.0
+    auxiliary_weight: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}.")
+        for name in ("momentum", "final_share", "warmup", "warmup_share", "awp_warmup"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value!r}.")
+        for name in ("label_smoothing", "drop_path", "ema"):
+            if not 0 <= ((value := getattr(self, name)) or 0) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {value!r}.")
+        for name in ("weight_decay", "cutout", "auxiliary_weight", "awp"):
+            if ((value := getattr(self, name)) or 0) < 0:
+                raise ValueError(f"{name} must not be negative, got {value!r}.")
+        if self.schedule not in _SCHEDULES:
+            raise ValueError(f"schedule must be one of {list(_SCHEDULES)}, got {self.schedule!r}.")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov must be False without momentum, got True.")
+        if self.label_smoothing and isinstance(self.objective, MART):
+            raise ValueError(
+                f"label_smoothing must be 0 for the objective 'mart', got {self.label_smoothing!r}."
+            )
+        if self.auxiliary_weight and not isinstance(self.objective, Clean):
+            raise ValueError(
+                "auxiliary_weight must be 0 unless the objective is 'clean', since an attack needs "
+                f"one prediction, got {self.auxiliary_weight!r}."
+            )
+
+    def for_finetuning(self) -> Recipe:
+        """Recipe for weights that are inherited: a tenth of the rate, falling to 0.
+
+        The papers say nothing of it.
+        """
+        return replace(
+            self,
+            learning_rate=self.learning_rate / 10,
+            schedule="cosine",
+            final_share=0.0,
+            warmup=0.0,
+        )
+
+    def optimizer(self, network: nn.Module) -> optim.Optimizer:
+        """Build the optimiser of a network's weights."""
+        weights = [p for p in network.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": weights}]
+        if not self.decay_all:
+            groups = [
+                {"params": [p for p in weights if p.dim() > 1]},
+                {"params": [p for p in weights if p.dim() <= 1], "weight_decay": 0.0},
+            ]
+        return optim.SGD(
+            [group for group in groups if group["params"]],
+            lr=self.learning_rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+        )
+
+    def factor(self, num_epochs: int) -> Callable[[int], float]:
+        """Give the share of the highest rate as a function of the epoch, from 0.
+
+        Parameters
+        ----------
+        num_epochs
+            Length of the training.
+        """
+
+        def share(epoch: int) -> float:
+            # A share of 0.55 of 100 epochs is 55 of them, and in floating point a trace more.
+            climb, *milestones = (
+                round(part * num_epochs, 6) for part in (self.warmup, *self.milestones)
+            )
+            if epoch < climb:
+                return self.warmup_share + (1 - self.warmup_share) * epoch / climb
+            if self.schedule in ("cosine", "one_cycle"):
+                done = min((epoch - climb) / max(num_epochs - climb, 1), 1.0)
+                left = 1 - done
+                if self.schedule == "cosine":
+                    left = (1 + math.cos(math.pi * done)) / 2
+                return self.final_share + (1 - self.final_share) * left
+            if self.schedule == "step":
+                return 0.1 ** sum(epoch >= milestone for milestone in milestones)
+            return 1.0
+
+        return share
+
+
+RECIPES: dict[str, Recipe] = {
+    # [RobNets] Table 5: /10 at epochs 100 and 150 of 200. Weight decay is not given there.
+    "paper": Recipe(),
+    # The released configurations: 20 epochs from 0.02 to 1.2 at batch 1536, then 150 of cosine.
+    # The rate is that for a batch of 128, a twelfth.
+    "released": Recipe(
+        decay_all=False,
+        schedule="cosine",
+        final_share=0.001 / 1.2,
+        warmup=20 / 170,
+        warmup_share=0.02 / 1.2,
+    ),
+    # [RACL] gives no optimiser; AdvRush retrains this very cell so: 200 epochs, batches of 64.
+    "racl": Recipe(max_norm=5.0),
+    # The training of DARTS, for 600 epochs in batches of 96. [RACL] Table 1, clean training.
+    "racl_clean": Recipe(
+        learning_rate=0.025,
+        weight_decay=3e-4,
+        schedule="cosine",
+        max_norm=5.0,
+        objective=Clean(),
+        cutout=16,
+        auxiliary_weight=0.4,
+        drop_path=0.3,
+    ),
+    # What gives a ResNet-18 the highest accuracy under AutoAttack that is published without
+    # further images or networks: TRADES with perturbed and averaged weights. 200 epochs.
+    "modern": Recipe(
+        weight_decay=5e-4,
+        objective=TRADES(beta=6.0),
+        ema=0.9995,
+        awp=0.005,
+        awp_warmup=0.05,
+    ),
+    # Wong et al. (2020), 15 to 30 epochs: one cycle up to 0.2.
+    "fast": Recipe(
+        learning_rate=0.2,
+        weight_decay=5e-4,
+        schedule="one_cycle",
+        warmup=0.4,
+        objective=Fast(),
+    ),
+    # Shafahi et al. (2019) on ImageNet: 90 epochs, which are 23 of four replays, the rate 0.1 in
+    # batches of 256.
+    "free": Recipe(learning_rate=0.05, milestones=(1 / 3, 2 / 3), objective=Free(replays=4)),
+}

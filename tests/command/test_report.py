@@ -1,0 +1,175 @@
+"""Tables from records written by hand: published and own figures, seeds, scales."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from nni_robust.__main__ import main
+from nni_robust.command.report import report
+from nni_robust.record import Record
+from nni_robust.report import published
+from nni_robust.results.row import Row, find_rows
+
+
+def leave(folder: Path, row: Row, *, stage="final", error=None, images=100, time="1", **metrics):
+    """Write what a trial leaves behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row.write(folder)
+    Record(
+        sample={},
+        stage=stage,
+        metrics=metrics,
+        seed=row.seed,
+        error=error,
+        time=time,
+        settings={"evaluator": {"data": {"name": "digits"}}},
+        details={"num_images": images},
+    ).append(folder / "records.jsonl")
+
+
+def resnet(seed=0, scale="full", table="r-tab1", row="ResNet-18"):
+    return Row(table=table, row=row, seed=seed, scale=scale)
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    leave(tmp_path / "e1" / "a", resnet(0), params_m=11.174, clean=0.80, pgd20=0.50)
+    leave(tmp_path / "e1" / "b", resnet(1), params_m=11.174, clean=0.82, pgd20=0.46)
+    leave(tmp_path / "e2" / "c", resnet(0, "small"), params_m=0.1, clean=0.30, pgd20=0.20)
+    leave(tmp_path / "e2" / "d", resnet(0, row="My own"), clean=0.9, pgd20=0.1)
+    return tmp_path
+
+
+def entries(folder: Path, table: str = "r-tab1") -> dict[tuple[str, str | None, str], dict]:
+    found = json.loads(report([folder], table, "json"))
+    return {(entry["row"], entry["scale"], entry["metric"]): entry for entry in found}
+
+
+def test_published_and_own_figures_stand_in_columns_of_their_own(results):
+    text = report([results], "r-tab1", "text").split("\n")
+    assert text[0] == "[RobNets] Table 1: CIFAR-10, white box, linf 8/255"
+    heads = text[2].split()
+    assert heads == ["row", "scale", "seeds", *["paper", "ours"] * 7]
+    full, small = (line for line in text if line.startswith("ResNet-18"))
+    # Standard deviations of 80 and 82, and of 50 and 46.
+    shown = "11.17 11.174 78.38 81.00 +- 1.41 [72.2, 87.5] - - 45.60 48.00 +- 2.83 [38.5, 57.7]"
+    assert " ".join(full.split()).startswith(f"ResNet-18 full 2 {shown}")
+    assert "small: digits  1" in small
+    assert "20.00 [13.3, 28.9]" in small
+
+
+def test_scales_are_not_mixed_and_seeds_are_counted(results):
+    found = entries(results)
+    full, small = found["ResNet-18", "full", "clean"], found["ResNet-18", "small: digits", "clean"]
+    assert (full["seeds"], full["ours"], full["paper"]) == ([0, 1], 81.0, 78.38)
+    assert (small["seeds"], small["ours"], small["spread"]) == ([0], 30.0, None)
+
+
+def test_an_interval_is_wilsons(results):
+    entry = entries(results)["ResNet-18", "small: digits", "pgd20"]
+    z, n, p = 1.959964, 100, 0.2
+    middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    assert entry["low"] == pytest.approx(100 * (middle - half) / (1 + z**2 / n), abs=1e-3)
+    assert entry["high"] == pytest.approx(100 * (middle + half) / (1 + z**2 / n), abs=1e-3)
+
+
+def test_a_figure_that_is_not_known_is_a_dash(results):
+    found = entries(results)
+    assert found["ResNet-18", "full", "fgsm"]["paper"] is None
+    assert found["ResNet-18", "full", "fgsm"]["ours"] is None
+    assert found["RobNet-medium", None, "pgd20"]["paper"] == 49.13
+    text = report([results], None, "text")
+    assert next(line for line in text.split("\n") if line.startswith("ResNet-50")).split() == [
+        *["ResNet-50", "-", "-", "23.52"],
+        *["-"] * 13,
+    ]
+
+
+def test_rows_come_in_the_order_of_the_table_and_new_ones_last(results):
+    rows = [line.split("  ")[0] for line in report([results], None, "text").split("\n")[3:]]
+    known = list(published.TABLES["r-tab1"].rows)
+    assert rows == [known[0], *known, "My own"]
+
+
+def test_what_failed_or_has_not_ended_does_not_count(tmp_path):
+    leave(tmp_path / "a", resnet(0), clean=0.5)
+    leave(tmp_path / "b", resnet(1), error="ValueError: no", clean=0.1)
+    leave(tmp_path / "c", resnet(2), stage="train", clean=0.2)
+    resnet(3).write(tmp_path / "d")
+    assert entries(tmp_path)["ResNet-18", "full", "clean"]["seeds"] == [0]
+
+
+def test_of_a_row_that_was_done_twice_the_later_counts(tmp_path):
+    leave(tmp_path / "b", resnet(0), clean=0.5, time="2026-01-01")
+    leave(tmp_path / "a", resnet(0), clean=0.6, time="2026-01-02")
+    assert entries(tmp_path)["ResNet-18", "full", "clean"]["ours"] == 60.0
+
+
+def test_a_table_takes_the_rows_that_it_shares_with_another(results):
+    found = entries(results, "r-tab7")
+    assert found["ResNet-18", "full", "clean"]["seeds"] == [0, 1]
+    assert not [row for row, _, _ in found if row == "My own"]
+
+
+def test_csv_has_a_line_a_row_and_metric(results):
+    lines = list(csv.DictReader(io.StringIO(report([results], "r-tab1", "csv"))))
+    line = next(x for x in lines if (x["row"], x["metric"]) == ("ResNet-18", "pgd20"))
+    assert (line["scale"], line["seeds"], line["paper"], line["ours"]) == (
+        *("full", "0 1"),
+        *("45.6", "48.0"),
+    )
+    assert lines[-1]["paper"] == ""
+
+
+def test_published_figures_are_numbers_of_columns_that_there_are():
+    for name, table in published.TABLES.items():
+        for row, figures in table.rows.items():
+            assert set(figures) <= set(table.columns), (name, row)
+            assert all(0 < float(figure) <= 100 for figure in figures.values()), (name, row)
+
+
+def test_the_command_line_prints_writes_and_draws(results, tmp_path, capsys):
+    assert main(["report", str(results)]) == 0
+    assert "[RobNets] Table 1" in capsys.readouterr().out
+    file = tmp_path / "table.json"
+    assert main(["report", str(results), "--format", "json", "--output", str(file)]) == 0
+    assert json.loads(file.read_text())[0]["table"] == "r-tab1"
+    leave(results / "e3", resnet(0, row="WRN-28-10"), params_m=36.5, pgd100=0.4)
+    assert main(["report", str(results), "--plot", "size", "--output", str(tmp_path / "p")]) == 0
+    assert (tmp_path / "p.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{}", "--table", "r-tab9"], "--table must be one of ['r-tab1',"),
+        (["{}"], "DIR must hold results of examples/tables"),
+        (["{}/nowhere"], "DIR must be a folder of results, got"),
+        (["{}", "--plot", "pie"], "plot must be one of ['density',"),
+        (["{}", "--plot", "fsp"], "records must hold screened networks"),
+    ],
+    ids=str,
+)
+def test_wrong_input_is_one_line(tmp_path, capsys, arguments, message):
+    assert main(["report", *(argument.format(tmp_path) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("table", ['["x"]', "3", "null"])
+def test_a_note_of_another_kind_is_named(tmp_path, table):
+    (tmp_path / "row.json").write_text(f'{{"table": {table}, "row": "r", "seed": 0}}')
+    with pytest.raises(ValueError, match=r"row.json' must name a row of a table: .*string"):
+        report([tmp_path], None, "text")
+
+
+def test_a_damaged_note_is_named(tmp_path):
+    (tmp_path / "row.json").write_text('{"table": "r-tab1"}')
+    with pytest.raises(ValueError, match=r"row\.json' must name a row of a table"):
+        find_rows(tmp_path)
