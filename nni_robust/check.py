@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 LARGEST_SEED = 2**32 - 1
@@ -115,6 +116,7 @@ def one_line(error: BaseException | str) -> str:
     return " ".join(str(error).split())
 
 
+@dataclass(frozen=True)
 class Options:
     """Base of values whose fields are keys of the section that they belong to.
 

@@ -14,6 +14,7 @@ from nni.nas.hub.pytorch import DARTS, AmoebaNet, NASNet
 from nni.nas.hub.pytorch.nasnet import AuxiliaryHead
 from torch import Tensor, nn
 
+from nni_robust.check import SettingError, below, did_you_mean, one_line
 from nni_robust.data import RobustDataModule
 from nni_robust.model import MODELS, DenoisingBlock
 from nni_robust.model.activation import ACTIVATIONS, replace_relu
@@ -195,41 +196,45 @@ def build_network(section: Any, data: RobustDataModule) -> nn.Module:
     arguments = dict(section) if isinstance(section, Mapping) else {}
     activation = arguments.pop("activation", "relu")
     if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"network.activation must be one of {list(ACTIVATIONS)}, got {activation!r}."
+        raise SettingError(
+            f"must be one of {list(ACTIVATIONS)}, got {activation!r}."
+            f"{did_you_mean(activation, ACTIVATIONS)}",
+            *("network", "activation"),
         )
     name = arguments.get("name")
     if name in NETWORKS:
         del arguments["name"]
         if "size" in arguments:
             arguments["width"] = _scaled_width(name, arguments.pop("size"), arguments.get("width"))
-        network = call(NETWORKS[name], {**shape, **arguments}, "network")
+        with below("network"):
+            network = call(NETWORKS[name], {**shape, **arguments})
     else:
         network = build(arguments or section, NETWORKS, "network", **shape)
     if not isinstance(network, nn.Module):
-        raise ValueError(f"network must be a torch.nn.Module, got a {type(network).__name__}.")
+        raise SettingError(f"must be a torch.nn.Module, got a {type(network).__name__}.", "network")
     if activation != "relu":
         replace_relu(network, ACTIVATIONS[activation])
     return network
 
 
 def check_fit(network: nn.Module, data: RobustDataModule) -> None:
-    """Refuse a network that does not take these images, or knows too few classes."""
+    """Raise a SettingError if a network does not take these images or has too few classes."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad():
             logits = network(torch.zeros(1, *data.image_shape, device=device))
     except Exception as error:  # a user's network raises whatever it likes
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"network must take images of shape {data.image_shape}, but on one it fails: "
-            f"{type(error).__name__}: {reason}"
+        raise SettingError(
+            f"must take images of shape {data.image_shape}, but fails on one: "
+            f"{type(error).__name__}: {one_line(error)[:200]}",
+            "network",
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < data.num_classes:
-        raise ValueError(
-            f"network must give one image {data.num_classes} logits, shape "
-            f"(1, {data.num_classes}), got {shape}."
+        raise SettingError(
+            f"must return {data.num_classes} logits per image, shape (1, {data.num_classes}) for "
+            f"one, got {shape}.",
+            "network",
         )
 
 
@@ -241,7 +246,7 @@ def section_label(section: Mapping[str, Any]) -> str:
 def _scaled_width(name: str, size: Any, width: Any) -> float:
     """Multiply a width: of cells the channels, which must be even, else the factor on them."""
     if isinstance(size, bool) or not isinstance(size, int | float) or not 0 < size < math.inf:
-        raise ValueError(f"network.size must be a positive number, got {size!r}.")
+        raise SettingError(f"must be a positive number, got {size!r}.", "network", "size")
     published = {**PUBLISHED, **PUBLISHED_DARTS, **PUBLISHED_NDS}
     cell = published.get(name.removesuffix("-hub").removesuffix("-denoise"))
     if cell is None:

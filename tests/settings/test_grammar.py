@@ -12,14 +12,21 @@ import yaml
 from nni_robust.attack import FGSM, MIM, PGD, ThreatModel
 from nni_robust.command.validate import validate
 from nni_robust.data import DATASETS, Digits, Synthetic
-from nni_robust.job.build import build_evaluator, build_search
-from nni_robust.settings.grammar import build, describe, describe_call, flatten
-from nni_robust.space import RobNetSpace
-from nni_robust.strategy import RobNet
+from nni_robust.job.base import Job
+from nni_robust.job.build import HOSTED, ONE_SHOT, TRAININGS, build_search
+from nni_robust.settings.description import describe, describe_arguments, describe_call, flatten
+from nni_robust.settings.grammar import build, build_threat_model
+from nni_robust.space import RACLSpace, RobNetSpace
+from nni_robust.strategy import RACL, RobNet
 from nni_robust.training import RECIPES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EPSILON = ThreatModel(epsilon=32 / 255)
+GIVEN = {
+    "space": RACLSpace(num_cells=3, width=4, num_classes=3, in_channels=1, partial_channels=2),
+    "strategy": RACL(),
+    "network": {"name": "resnet18", "width": 0.05},
+}
 
 
 @pytest.fixture
@@ -48,9 +55,8 @@ def test_the_example_builds_what_it_says(content, tmp_path):
     assert isinstance(search.strategy, RobNet)
     assert isinstance(search.space, RobNetSpace)
     assert search.space.macro.in_channels == 1
-    measure = search.evaluator.measure
-    assert measure.train_attack == PGD(threat_model=EPSILON, steps=7, step_size=8 / 255)
-    assert measure.test_attacks == [
+    assert search.evaluator.screen.attack == PGD(threat_model=EPSILON, steps=7, step_size=8 / 255)
+    assert search.evaluator.conditions.test_attacks == [
         FGSM(threat_model=EPSILON),
         PGD(threat_model=EPSILON, steps=20, step_size=8 / 255),
     ]
@@ -66,7 +72,7 @@ def test_an_attack_may_have_a_threat_model_of_its_own(content, tmp_path):
         {"name": "mim", "threat_model": {"norm": "l2", "epsilon": 0.5}}
     )
     search = build_search(sections, directory=tmp_path)
-    attacks = search.evaluator.measure.test_attacks
+    attacks = search.evaluator.conditions.test_attacks
     assert attacks[2] == MIM(threat_model=ThreatModel(norm="l2", epsilon=0.5))
 
 
@@ -102,9 +108,11 @@ def test_a_step_that_follows_the_radius_is_described_by_its_length():
 )
 def test_a_threat_model_holds_for_attacks_that_are_left_out(section, tmp_path):
     data = Synthetic(num_classes=3, image_shape=(1, 4, 4), num_examples=50)
-    section = {**section, "threat_model": {"norm": "l2", "epsilon": 0.25}}
-    evaluator = build_evaluator(section, data, tmp_path)
-    settings = flatten(describe_call(evaluator))
+    model = build_threat_model({"norm": "l2", "epsilon": 0.25})
+    given = {"data": data, "directory": str(tmp_path), "threat_model": model, **GIVEN}
+    evaluator = build(section, {**HOSTED, **ONE_SHOT, **TRAININGS}, "evaluator", **given)
+    describe_all = describe_arguments if isinstance(evaluator, Job) else describe_call
+    settings = flatten({**describe_all(evaluator), "space": None})
     for key, expected in {"threat_model.norm": "l2", "step_size": 0.0625}.items():
         assert {value for name, value in settings.items() if name.endswith(key)} == {expected}
 
@@ -147,7 +155,7 @@ MISTAKES = [
     (
         f"{ARGS}.strategy.num_sample",
         3,
-        r"tuner\.classArgs\.strategy\.num_sample is not known; .*Did you mean 'num_samples'\?",
+        r"tuner\.classArgs\.strategy\.num_sample is not known\. Did you mean 'num_samples'\?",
     ),
     (
         f"{ARGS}.strategy.num_samples",
@@ -158,9 +166,25 @@ MISTAKES = [
     (f"{ARGS}.strategy.name", "robnets", r"strategy\.name must be one of \['racl'.*'robnets'"),
     (f"{ARGS}.strategy.name", "no.such:Thing", r"strategy\.name must name a class that can be imp"),
     (f"{ARGS}.space.density", [0.9, 0.1], r"space\.density must be two numbers"),
+    (
+        f"{ARGS}.space.density",
+        "a",
+        r"space\.density must be of type tuple\[float, float\].* 'a'",
+    ),
+    (f"{ARGS}.seed", 2**40, r"classArgs\.seed must be a whole number from 0 to 2\^32 - 1"),
+    (
+        f"{ARGS}.evaluator.seed",
+        2**40,
+        r"evaluator\.seed must be a whole number from 0 to",
+    ),
+    (f"{ARGS}.strategy.seed", 2**40, r"classArgs\.strategy\.seed must be"),
+    (f"{ARGS}.evaluator.name", "stagd", r"evaluator\.name must be one of .*Did you mean 'staged'"),
+    (f"{ARGS}.evaluator.name", "train", r"evaluator\.name must be one of .*'staged'\] or"),
+    (f"{ARGS}.table", "r-tab1", r"table is now a tag: write `tags: \{table: ...\}`"),
+    (f"{ARGS}.tags", "r-tab1", r"tags must be a mapping, such as \{table: r-tab1\}, got"),
     (f"{ARGS}.space.density", 0.5, r"space\.density must be of type .*got 0\.5"),
-    (f"{ARGS}.space.parameters", [1, 10], r"space\.constraints must leave architectures"),
-    (f"{ARGS}.space.in_channels", 3, r"space\.in_channels must be 1, as the data have it, got 3"),
+    (f"{ARGS}.space.parameters", [1, 10], r"space .*constraints must leave architectures"),
+    (f"{ARGS}.space.in_channels", 3, r"space\.in_channels must be 1, as in the data, got 3"),
     (
         f"{ARGS}.evaluator.threat_model.epsilon",
         8,
@@ -219,7 +243,7 @@ def test_a_mistake_is_answered_by_one_line_with_its_path(
 @pytest.mark.parametrize("key", ["strategy", "evaluator", "space", "data"])
 def test_a_missing_section_is_named(content, tmp_path, key):
     del content["tuner"]["classArgs"][key]
-    with pytest.raises(ValueError, match=rf"{key} is missing: needed are the sections"):
+    with pytest.raises(ValueError, match=rf"{key} is missing: the file needs data, space"):
         validate(write(content, tmp_path))
 
 
