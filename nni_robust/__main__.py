@@ -210,21 +210,21 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _search(options: argparse.Namespace) -> int:
-    from nni_robust.manager.trial import run_search
+    from nni_robust.manager.trial import run_job
 
-    return _print_metrics(run_search(options.file, options.directory, options.scale))
+    return _print_metrics(run_job("search", options.file, options.directory, options.scale))
 
 
 def _train(options: argparse.Namespace) -> int:
-    from nni_robust.manager.trial import run_training
+    from nni_robust.manager.trial import run_job
 
-    return _print_metrics(run_training(options.file, options.directory, options.scale))
+    return _print_metrics(run_job("train", options.file, options.directory, options.scale))
 
 
 def _attack(options: argparse.Namespace) -> int:
-    from nni_robust.manager.trial import run_attack
+    from nni_robust.manager.trial import run_job
 
-    return _print_metrics(run_attack(options.file, options.directory, options.scale))
+    return _print_metrics(run_job("attack", options.file, options.directory, options.scale))
 
 
 def _report(options: argparse.Namespace) -> int:

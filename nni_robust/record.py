@@ -63,6 +63,8 @@ class Record:
         Seed of the run.
     genotype
         The architecture as codes, one string a distinct cell, where the space has them.
+    tags
+        Free mapping of the settings file, such as the table and the row of a paper.
     settings
         The settings as used.
     details
@@ -80,6 +82,7 @@ class Record:
     metrics: dict[str, float]
     seed: int
     genotype: list[str] | None = None
+    tags: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     error: str | None = None

@@ -20,7 +20,7 @@ from nni_robust.data import RobustDataModule
 from nni_robust.record import Record, installed_versions
 from nni_robust.report.audit import audit_table
 from nni_robust.results.chosen import chosen_folders, load_chosen
-from nni_robust.settings.grammar import describe
+from nni_robust.settings.description import describe
 from nni_robust.settings.networks import check_fit
 
 _LIBRARY = "pyautoattack"  # an extra

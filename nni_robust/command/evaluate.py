@@ -22,16 +22,18 @@ from nni_robust.command.target import (
     chosen_subject,
     named_subject,
 )
-from nni_robust.command.verify import conditions_of, progress_bar
+from nni_robust.command.verify import progress_bar
 from nni_robust.data import DATASETS, Examples, RobustDataModule
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
 from nni_robust.evaluator.suite import TIERS
-from nni_robust.job.training import choose_device
+from nni_robust.job.base import choose_device
+from nni_robust.job.build import conditions_of
 from nni_robust.record import Record, installed_versions
 from nni_robust.report.robustness import accuracy_table, robustbench_entry, save_sweep
 from nni_robust.results.chosen import chosen_folders, read_chosen
 from nni_robust.results.files import check_writable, write_text
-from nni_robust.settings.grammar import build, build_threat_model, describe
+from nni_robust.settings.description import describe
+from nni_robust.settings.grammar import build, build_threat_model
 from nni_robust.settings.networks import check_fit
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nni_robust.functional.interval import accuracy_interval
 from nni_robust.record import Record, read_records
@@ -17,8 +18,8 @@ from nni_robust.report.table import (
     table_text,
     with_missing,
 )
-from nni_robust.results.files import SearchFiles
-from nni_robust.results.row import FULL, Row, find_rows
+from nni_robust.results.tags import tagged_records
+from nni_robust.settings.sections import FULL
 
 _TESTS = ("final", "attack")  # stages that saw the test images
 
@@ -45,7 +46,7 @@ def report(directories: Sequence[Path], table: str | None, form: str) -> str:
     if table is not None and table not in TABLES:
         raise ValueError(f"--table must be one of {list(TABLES)}, got {table!r}.")
     results = _results(directories)
-    present = {row.table for row, _ in results}
+    present = {record.tags["table"] for record in results}
     names = [table] if table is not None else [name for name in TABLES if name in present]
     if not names:
         raise ValueError(
@@ -88,40 +89,39 @@ def _check_folders(directories: Sequence[Path]) -> None:
             raise ValueError(f"DIR must be a folder of results, got {str(folder)!r}.")
 
 
-def _results(directories: Sequence[Path]) -> list[tuple[Row, Record]]:
-    """List rows with their tests; of one that was done twice, the later."""
-    latest: dict[Row, Record] = {}
-    for folder, row in (found for directory in directories for found in find_rows(directory)):
-        path = SearchFiles(folder).records
-        records = read_records(path) if path.is_file() else []
-        for record in records:
-            if record.stage not in _TESTS or record.error is not None:
-                continue
-            if row not in latest or latest[row].time <= record.time:
-                latest[row] = record
-    return list(latest.items())
+def _results(directories: Sequence[Path]) -> list[Record]:
+    """List the tests of rows; if one was done twice, the later."""
+    latest: dict[tuple[Any, ...], Record] = {}
+    for _, record in (found for directory in directories for found in tagged_records(directory)):
+        key = (*(record.tags.get(tag) for tag in ("table", "row", "scale")), record.seed)
+        if record.stage not in _TESTS:
+            continue
+        if key not in latest or latest[key].time <= record.time:
+            latest[key] = record
+    return list(latest.values())
 
 
-def _lines(name: str, results: Sequence[tuple[Row, Record]]) -> list[Line]:
+def _lines(name: str, results: Sequence[Record]) -> list[Line]:
     """Gather the seeds of every row and scale of a table, the full scale first."""
     table = TABLES[name]
     groups: dict[tuple[str, str], dict[int, Record]] = {}
-    for row, record in results:
-        shared = row.table in table.shares and row.row in table.rows
-        if row.table == name or shared:
-            seeds = groups.setdefault((row.row, _scale(row, record)), {})
-            if row.seed not in seeds or row.table == name:  # its own go first
-                seeds[row.seed] = record
+    for record in results:
+        shared = record.tags["table"] in table.shares and record.tags["row"] in table.rows
+        if record.tags["table"] == name or shared:
+            seeds = groups.setdefault((record.tags["row"], _scale(record)), {})
+            if record.seed not in seeds or record.tags["table"] == name:  # its own go first
+                seeds[record.seed] = record
     return [
         Line(row=row, scale=scale, seeds=tuple(sorted(seeds)), figures=_figures(table, seeds))
         for (row, scale), seeds in sorted(groups.items(), key=lambda item: item[0][1] != FULL)
     ]
 
 
-def _scale(row: Row, record: Record) -> str:
-    """Name a scale; one that is not full may have other images."""
+def _scale(record: Record) -> str:
+    """Return the name of a scale; one that is not full may use other images."""
     data = record.settings.get("evaluator", {}).get("data", {}).get("name")
-    return row.scale if row.scale == FULL or data is None else f"{row.scale}: {data}"
+    scale = record.tags.get("scale", FULL)
+    return scale if scale == FULL or data is None else f"{scale}: {data}"
 
 
 def _figures(table: PublishedTable, seeds: dict[int, Record]) -> dict[str, Figure]:

@@ -13,9 +13,9 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from nni_robust.check import did_you_mean
 from nni_robust.data import RobustDataModule
 from nni_robust.results.chosen import load_chosen, read_chosen
-from nni_robust.settings.grammar import did_you_mean
 from nni_robust.settings.networks import NETWORKS, build_network, section_label
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
 

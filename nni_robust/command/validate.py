@@ -8,7 +8,7 @@ import importlib
 import itertools
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,12 @@ import yaml
 from nni.experiment.config import ExperimentConfig
 from nni.nas.execution import ExecutionEngine
 
+from nni_robust.check import did_you_mean
 from nni_robust.data import RobustDataModule
-from nni_robust.job.build import (
-    Search,
-    apply_parameters,
-    build_search,
-    build_training,
-    check_multi_trial,
-    check_one_shot,
-    choose_scale,
-    read_sections,
-)
-from nni_robust.job.transfer import check_attack
+from nni_robust.job.build import Search, build_job, build_search
+from nni_robust.job.one_shot import OneShotSearch
 from nni_robust.manager.host import check_trials
-from nni_robust.settings.grammar import did_you_mean
+from nni_robust.settings.sections import read_yaml, resolve
 
 _RANGES = ("uniform", "loguniform", "quniform", "qloguniform", "randint")  # of lowest and highest
 
@@ -165,8 +157,7 @@ def _check_search(content: Mapping[str, Any], path: Path) -> str:
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
     # As in a trial: relative paths mean the same.
     with _working_directory(folder), _named("tuner.classArgs"):
-        search = build_search(sections, directory=folder)
-        check_multi_trial(search)
+        search = build_search(resolve(sections), directory=folder)
         _check_images(search.data)
     _check_number(content, search)
     with _named("tuner.classArgs"):
@@ -205,65 +196,45 @@ def _run_of(content: Mapping[str, Any]) -> _Run | None:
 
 
 def _check_single(content: Mapping[str, Any], path: Path) -> str:
-    kinds = {"networks": "attack", "network": "train"}
-    command = next((name for key, name in kinds.items() if key in content), "search")
-    evaluator = content["evaluator"]
-    if isinstance(evaluator, Mapping) and evaluator.get("name") == "train":
-        command = "train"
-    kind = _RUNS[command]
-    return f"{path.stem}: one {kind.one}{kind.check(choose_scale(content, None), Path.cwd())}"
+    command = next((name for key, name in _FIRST_KEYS.items() if key in content), "search")
+    return (
+        f"{path.stem}: one {_RUNS[command][0]}{_check_job(command, resolve(content), Path.cwd())}"
+    )
 
 
 def _check_runs(content: Mapping[str, Any], path: Path, run: _Run) -> str:
     folder = path.absolute().parent / content.get("trialCodeDirectory", ".")
-    kind = _RUNS[run.command]
     with _working_directory(folder):  # as in a trial: relative paths mean the same
         with _named(run.file):
-            sections = read_sections(Path(run.file))
+            sections = read_yaml(Path(run.file))
         for parameters in _single_parameters(content.get("searchSpace") or {}):
-            changed = choose_scale(apply_parameters(sections, parameters), run.scale)
             with _named(run.file if not parameters else f"{run.file} with {parameters}"):
-                name = kind.check(changed, folder)
+                changed = resolve(sections, parameters=parameters, scale=run.scale)
+                name = _check_job(run.command, changed, folder)
     number = content.get("maxTrialNumber", "any number of")
-    return f"{content.get('experimentName', path.stem)}: {number} {kind.more}{name}, one a trial"
+    what = f"{number} {_RUNS[run.command][1]}{name}"
+    return f"{content.get('experimentName', path.stem)}: {what}, one per trial"
+
+
+def _check_job(command: str, sections: Mapping[str, Any], folder: Path) -> str:
+    """Build the job of a file; return what a message adds to the kind of job."""
+    job = build_job(command, sections, directory=folder)
+    if job.data is not None:
+        _check_images(job.data)
+    return f" of {type(job.strategy).__name__}" if isinstance(job, OneShotSearch) else ""
+
+
+_FIRST_KEYS = {"networks": "attack", "network": "train"}
+_RUNS = {
+    "search": ("search", "searches"),
+    "train": ("training", "trainings"),
+    "attack": ("attack", "attacks"),
+}
 
 
 def _check_images(data: RobustDataModule) -> None:
     with _named("data"):
         data.stored_examples("test", 1)
-
-
-def _check_whole_search(sections: Mapping[str, Any], folder: Path) -> str:
-    search = build_search(sections, directory=folder)
-    check_one_shot(search)
-    _check_images(search.data)
-    return f" of {type(search.strategy).__name__}"
-
-
-def _check_training(sections: Mapping[str, Any], folder: Path) -> str:
-    _check_images(build_training(sections, directory=folder).measure.data)
-    return ""
-
-
-def _check_attack(sections: Mapping[str, Any], folder: Path) -> str:
-    check_attack(sections)  # its networks may have yet to be trained
-    return ""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """What a command does: how its sections are checked, and how one and more are called."""
-
-    check: Callable[[Mapping[str, Any], Path], str]
-    one: str
-    more: str
-
-
-_RUNS = {
-    "search": _Kind(_check_whole_search, "search", "searches"),
-    "train": _Kind(_check_training, "training", "trainings"),
-    "attack": _Kind(_check_attack, "attack", "attacks"),
-}
 
 
 def _single_parameters(space: Mapping[str, Any]) -> list[dict[str, Any]]:

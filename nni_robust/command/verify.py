@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,8 @@ from tqdm import tqdm
 
 from nni_robust.attack import Attack
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.job.build import SEARCHES
-from nni_robust.job.measure import Measure
-from nni_robust.job.one_shot import OneShotSearch
-from nni_robust.results.chosen import chosen_data, chosen_folders, load_chosen, read_chosen
-from nni_robust.settings.grammar import build
+from nni_robust.job.build import conditions_of
+from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
 
 _TOLERANCE = 1e-9  # the same images under the same attacks: any difference is one of arithmetic
 
@@ -53,7 +49,7 @@ def compare(directory: Path) -> int:
 def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
     """Attack a chosen network on the test images, just as the record says it was."""
     conditions = conditions_of(chosen)
-    network = load_chosen(folder).to(conditions.device)
+    network = load_chosen(folder).to(conditions.torch_device)
     x, y = conditions.data.stored_examples("test")
     with progress_bar(len(x), conditions.test_attacks) as bar:
         accuracies = attacked_accuracy(
@@ -66,26 +62,6 @@ def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
             progress=bar.update,
         )
     return {"default": accuracies.pop("robust"), **accuracies}
-
-
-def conditions_of(chosen: dict[str, Any]) -> Measure:
-    """Give the conditions under which a chosen network was measured.
-
-    Its images are split as for the training of that very network, so that validation images are
-    ones that it has not seen.
-
-    Parameters
-    ----------
-    chosen
-        As :func:`nni_robust.results.chosen.read_chosen` gives it.
-    """
-    section = dict(chosen["settings"]["evaluator"])
-    del section["data"]
-    evaluator = build(section, SEARCHES, "settings.evaluator", data=chosen_data(chosen))
-    conditions: Measure = evaluator.measure
-    if isinstance(evaluator, OneShotSearch):
-        return replace(conditions, data=evaluator.retrain_data)
-    return conditions
 
 
 def progress_bar(num_images: int, attacks: Sequence[Attack]) -> Any:

@@ -1,17 +1,21 @@
-"""What is seen of a training while it runs."""
+"""Callbacks of the trainings of a job: measure, report and save after every epoch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import nni
 import pytorch_lightning as pl
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from numpy.random import RandomState
 
-from nni_robust.job.measure import Measure, Metrics
+from nni_robust.atomic import replacing
+from nni_robust.job.base import Metrics, report_intermediate
+from nni_robust.job.measure import Probe, Screen, mean_metrics
 from nni_robust.oneshot.admm import ADMMModule
+from nni_robust.results.files import save_weights
 from nni_robust.space import sampler_of
 
 SHORT_NAMES = {
@@ -22,39 +26,49 @@ SHORT_NAMES = {
     "entropy": "H",
     "sureness": "sure",
 }
-"""What a RACL search logs, and its names on NNI's page."""
+"""What a RACL search logs, and its names on NNI's page, which cuts long ones."""
 
 
-def mean_metrics(measured: list[Metrics]) -> Metrics:
-    """Average each of the metrics over several networks."""
-    return {name: sum(m[name] for m in measured) / len(measured) for name in measured[0]}
-
-
-def report_intermediate(metrics: Metrics) -> None:
-    """Send an intermediate result to NNI, where there is a trial to send it for."""
-    if nni.get_current_parameter() is not None:
-        nni.report_intermediate_result(metrics)
-
-
-class SubnetworkProbe(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Measure the same few random subnetworks before the training and after every epoch.
+class MeasurePerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Measure after every epoch; log and report the metrics.
 
     Parameters
     ----------
+    prefix
+        Prefix of the metrics in the log.
     measure
-        How; the subnetworks are drawn from its seed.
-    num_networks
-        How many.
+        Maps the Lightning module to metrics.
+    """
+
+    def __init__(self, prefix: str, measure: Callable[[Any], Metrics]) -> None:
+        self.prefix = prefix
+        self.measure = measure
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure after an epoch."""
+        metrics = self.measure(pl_module)
+        pl_module.log_dict({f"{self.prefix}/{name}": value for name, value in metrics.items()})
+        loss = float(trainer.callback_metrics["train_loss"])
+        report_intermediate({**metrics, "loss": loss})
+
+
+class SubnetworksPerEpoch(MeasurePerEpoch):
+    """Measure the same random subnetworks before the training and after every epoch.
+
+    Parameters
+    ----------
+    screen
+        How. The subnetworks are sampled with the seed of its conditions.
 
     Attributes
     ----------
     last
-        The latest averages, None before the first.
+        The latest means over the subnetworks, None before the first measurement.
     """
 
-    def __init__(self, measure: Measure, num_networks: int) -> None:
-        self.measure = measure
-        self.num_networks = num_networks
+    def __init__(self, screen: Screen) -> None:
+        super().__init__("subnetworks", lambda module: self.look(module.model))
+        self.screen = screen
         self.last: Metrics | None = None
         self._samples: list[dict[str, Any]] = []
 
@@ -63,77 +77,98 @@ class SubnetworkProbe(pl.Callback):  # type: ignore[misc]  # Lightning is untype
         if trainer.current_epoch == 0:
             report_intermediate(self.look(pl_module.model))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure after an epoch."""
-        metrics = {**self.look(pl_module.model), "loss": _loss(trainer)}
-        pl_module.log_dict({f"subnetworks/{name}": value for name, value in metrics.items()})
-        report_intermediate(metrics)
-
     def look(self, supernet: ModelSpace) -> Metrics:
-        """Average the accuracies of the subnetworks, with batch-norm statistics of their own."""
+        """Return the mean accuracies of the subnetworks."""
         if not self._samples:
-            sampler = sampler_of(supernet, RandomState(self.measure.seed))
-            self._samples = [sampler.draw() for _ in range(self.num_networks)]
-        networks = (self.measure.inherit(supernet, sample) for sample in self._samples)
-        self.last = mean_metrics([self.measure.quick(network) for network in networks])
+            sampler = sampler_of(supernet, RandomState(self.screen.conditions.seed))
+            self._samples = [sampler.draw() for _ in range(self.screen.options.probe_networks)]
+        networks = (self.screen.inherit(supernet, sample) for sample in self._samples)
+        self.last = mean_metrics([self.screen.probe.measure(network) for network in networks])
         return self.last
 
 
-class RobustnessPerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Measure the network in training after every epoch.
+class BestEpoch(MeasurePerEpoch):
+    """Measure the network after every epoch and save the weights of the most robust one.
 
     Parameters
     ----------
-    measure
+    probe
         How.
+    path
+        File of the weights.
+
+    Attributes
+    ----------
+    best, last
+        Accuracy under attack of the best and of the last epoch, -1 before the first.
+    epoch
+        Number of the best epoch, from 0.
     """
 
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
+    def __init__(self, probe: Probe, path: Path) -> None:
+        super().__init__("validation", self._look)
+        self.probe = probe
+        self.path = path
+        self.best = -1.0
+        self.last = -1.0
+        self.epoch = -1
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure after an epoch."""
-        metrics = {**self.measure.quick(pl_module.model), "loss": _loss(trainer)}
-        pl_module.log_dict({f"validation/{name}": value for name, value in metrics.items()})
-        report_intermediate(metrics)
+    def _look(self, module: pl.LightningModule) -> Metrics:
+        metrics = self.probe.measure(module.model)
+        self.last = metrics["default"]
+        if self.last > self.best:
+            self.best, self.epoch = self.last, module.current_epoch
+            save_weights(self.path, module.model)
+        return {**metrics, "best": self.best}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs."""
+        return {"best": self.best, "last": self.last, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.best = state_dict["best"]
+        self.last = state_dict["last"]
+        self.epoch = state_dict["epoch"]
 
 
-class SupernetPerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Measure a supernet after every epoch, and report how its search stands.
+class EpochCheckpoint(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
+    """Save the state of the training after every epoch: one file, replaced as a whole.
+
+    Lightning's own callback writes a second file before it deletes the first. It writes through
+    the system's temporary folder, so on another device the file is copied, not moved, and a
+    crash can leave half of it.
 
     Parameters
     ----------
-    measure
-        How.
+    path
+        The file.
     """
 
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure after an epoch."""
-        metrics = self.look(pl_module)
-        pl_module.log_dict({f"supernet/{name}": metrics[name] for name in ("default", "clean")})
-        report_intermediate({**metrics, "loss": _loss(trainer)})
-
-    def look(self, search: BaseOneShotLightningModule) -> Metrics:
-        """Give the accuracies of the supernet, and for RACL the state of its constraint.
-
-        Returns
-        -------
-        dict
-            Words are short, since NNI's page cuts off long ones: ``c``, the constraint; ``mu``
-            and ``var`` of the bound; ``dual``; ``H``, the entropy of the operations; ``sure``, the
-            probability that the first outweighs the second; and the share of every operation.
-        """
-        metrics = self.measure.quick(search.model)
-        if not isinstance(search, ADMMModule):
-            return metrics
-        report = search.report()
-        state = {short: report[name] for name, short in SHORT_NAMES.items() if name in report}
-        shares = {n.removeprefix("share/"): v for n, v in report.items() if n.startswith("share/")}
-        return {**metrics, **state, **shares}
+        """Save the state."""
+        with replacing(self.path) as scratch:
+            trainer.save_checkpoint(scratch)  # with several processes, the first writes
 
 
-def _loss(trainer: pl.Trainer) -> float:
-    return float(trainer.callback_metrics["train_loss"])
+def look_at_supernet(probe: Probe, search: BaseOneShotLightningModule) -> Metrics:
+    """Measure a supernet and, for RACL, read the state of its constraint.
+
+    Returns
+    -------
+    dict
+        ``default`` and ``clean``. For RACL also, in short words, ``c``, the constraint; ``mu``
+        and ``var`` of the bound; ``dual``; ``H``, the entropy of the operations; ``sure``, the
+        probability that the first operation outweighs the second; and the share of each
+        operation.
+    """
+    metrics = probe.measure(search.model)
+    if not isinstance(search, ADMMModule):
+        return metrics
+    report = search.report()
+    state = {short: report[name] for name, short in SHORT_NAMES.items() if name in report}
+    shares = {n.removeprefix("share/"): v for n, v in report.items() if n.startswith("share/")}
+    return {**metrics, **state, **shares}

@@ -1,90 +1,95 @@
-"""What a search has evaluated: noted as records, and looked up before anything is done again."""
+"""The journal of a job: every evaluation as a record, looked up before it is repeated."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from nni.nas.nn.pytorch import ModelSpace
-from torch import nn
-
-from nni_robust.job.measure import Metrics
 from nni_robust.record import Record, read_records
-from nni_robust.results.files import SearchFiles, network_sample
-from nni_robust.settings.grammar import describe, describe_call, flatten
-from nni_robust.space import RACLSpace, RobNetSpace
-from nni_robust.space.robnet_genotype import describe as describe_genotypes
+from nni_robust.results.files import SearchFiles
+from nni_robust.settings.description import flatten
+
+Genotypes = Callable[[Mapping[str, Any]], Sequence[str] | None]
+"""Maps a sample to its genotype, None where the space has no genotypes."""
 
 
 class Journal:
-    """The records of one search, in its folder.
+    """The records of one job, in the folder of its results.
 
     Parameters
     ----------
     files
-        The folder. It is claimed: one that holds another search is refused.
-    space, evaluator
-        Objects that NNI traces; their arguments are the settings of every record.
+        The folder. It is claimed: a folder that holds the results of another job is refused.
+    settings
+        Settings of the job as plain values, stored in every record.
     seed
-        Seed of every record.
-    kind
-        Name of the evaluator.
-    strategy
-        Settings of the strategy, where the search is one evaluation.
+        Seed of the job.
+    tags
+        Tags of the settings file.
+    genotypes
+        Maps a sample to its genotype.
+
+    Raises
+    ------
+    SettingError
+        If the folder holds the results of another job, or a file in it is damaged.
     """
 
     def __init__(
         self,
         files: SearchFiles,
-        space: ModelSpace,
-        evaluator: Any,
-        seed: int,
+        settings: Mapping[str, Any],
         *,
-        kind: str,
-        strategy: Mapping[str, Any] | None = None,
+        seed: int,
+        tags: Mapping[str, Any],
+        genotypes: Genotypes,
     ) -> None:
-        self._files = files
-        self._space = space
+        self.files = files
+        self._settings = dict(settings)
         self._seed = seed
-        self._settings = {
-            "space": describe(space),
-            "evaluator": {"name": kind, **describe_call(evaluator)},
-        }
-        if strategy is not None:
-            self._settings["strategy"] = dict(strategy)
+        self._tags = dict(tags)
+        self._genotypes = genotypes
         self._started = time.monotonic()
         files.claim(flatten(self._settings))
+        past = read_records(files.records) if files.records.is_file() else []
+        self._known: dict[tuple[str, str], dict[str, float]] = {}
+        for record in past:
+            self._remember(record)
 
-    def known(self, stage: str, sample: Mapping[str, Any]) -> Metrics | None:
-        """Give the metrics of a network that was evaluated before, if its files are there."""
+    def known(self, stage: str, sample: Mapping[str, Any]) -> dict[str, float] | None:
+        """Return the metrics of a finished evaluation, None if there is none.
+
+        A candidate or a final network counts as finished only if its files exist.
+        """
         made = {
-            "candidate": self._files.candidate(sample),
-            "final": self._files.final(sample) / "genotype.json",
+            "candidate": self.files.candidate(sample),
+            "final": self.files.final(sample) / "genotype.json",
         }
         if stage in made and not made[stage].is_file():
             return None
-        if not self._files.records.is_file():
-            return None
-        network = network_sample(sample)
-        for record in read_records(self._files.records):
-            if (record.stage, record.sample, record.error) == (stage, network, None):
-                return record.metrics
-        return None
+        return self._known.get(_key(stage, sample))
 
-    def start(self) -> None:
-        """Take the time of the evaluation that begins."""
-        self._started = time.monotonic()
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the seconds of the records that the block notes from its beginning."""
+        before, self._started = self._started, time.monotonic()
+        try:
+            yield
+        finally:
+            self._started = before
 
     def note(
         self,
         stage: str,
         sample: Mapping[str, Any],
-        metrics: Metrics,
+        metrics: Mapping[str, float] | None = None,
         *,
         details: Mapping[str, Any] | None = None,
         error: str | None = None,
-        space: ModelSpace | None = None,
+        **settings: Any,
     ) -> Record:
         """Append the record of an evaluation.
 
@@ -93,38 +98,35 @@ class Journal:
         stage, sample
             What was evaluated.
         metrics
-            What came of it.
+            What was measured.
         details
-            What else there is to say of it, such as lists with one value a cell.
+            What does not fit into a number, such as lists with one value per cell.
         error
-            Why it failed, or None.
-        space
-            The space of the network, where it is not that of the search.
+            Why the evaluation failed, or None.
+        **settings
+            Settings that differ from those of the job, such as the space of a derived network.
         """
-        settings = self._settings
-        if space is not None:
-            settings = {**settings, "space": describe(space)}
+        seconds = round(time.monotonic() - self._started, 1)
+        genotypes = self._genotypes(sample)
         record = Record(
-            sample=network_sample(sample),
-            genotype=self._genotypes(sample),
+            sample=dict(sample),
+            genotype=None if genotypes is None else list(genotypes),
             stage=stage,
-            metrics=metrics,
-            settings=settings,
+            metrics=dict(metrics or {}),
+            settings={**self._settings, **settings},
             seed=self._seed,
+            tags=self._tags,
             error=error,
-            details={"seconds": round(time.monotonic() - self._started, 1), **(details or {})},
+            details={"seconds": seconds, **(details or {})},
         )
-        record.append(self._files.records)
+        record.append(self.files.records)
+        self._remember(record)
         return record
 
-    def size(self, sample: Mapping[str, Any], network: nn.Module) -> Metrics:
-        """Parameters of a network in millions and, for a RobNet, the measures of its cells."""
-        size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
-        genotypes = self._genotypes(sample)
-        if genotypes is None or not isinstance(self._space, RobNetSpace):
-            return size
-        return {**size, **describe_genotypes(genotypes)}
+    def _remember(self, record: Record) -> None:
+        if record.error is None:
+            self._known.setdefault(_key(record.stage, record.sample), record.metrics)
 
-    def _genotypes(self, sample: Mapping[str, Any]) -> list[str] | None:
-        known = isinstance(self._space, (RobNetSpace, RACLSpace))
-        return self._space.genotypes(sample) if known and sample else None
+
+def _key(stage: str, sample: Mapping[str, Any]) -> tuple[str, str]:
+    return stage, json.dumps(sample, sort_keys=True)

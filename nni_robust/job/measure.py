@@ -1,130 +1,163 @@
-"""What a stage measures of a network: one object, so that all stages measure alike."""
+"""What a job measures on validation images while it runs."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from nni.nas.nn.pytorch import ModelSpace
 from torch import nn
 
 from nni_robust.attack import Attack
-from nni_robust.data import RobustDataModule
-from nni_robust.evaluator import FSPDistance, attacked_accuracy, cell_fsp_distances
+from nni_robust.check import Options, check_count
+from nni_robust.evaluator import FSPDistance, cell_fsp_distances
 from nni_robust.evaluator.fsp import CellInput, deep_cell_mean
 from nni_robust.functional.fsp import Normalize
-from nni_robust.results.files import network_sample
+from nni_robust.job.base import Conditions, Metrics
+from nni_robust.space import RobNetSpace
+from nni_robust.space.robnet_genotype import describe as describe_genotypes
 from nni_robust.training import reestimate_batch_norm
-
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measure:
-    """Clean accuracy, robust accuracy and FSP distance under one set of conditions.
+class Probe:
+    """Measure clean accuracy and the accuracy under one attack on some validation images.
 
-    Attributes
+    Parameters
     ----------
-    data
-        Images.
-    train_attack
-        Attack of the screening, of the batch-norm statistics and of the FSP distance.
-    test_attacks
-        Suite of what is reported.
-    batch_norm_batches
-        Attacked training batches of which an inherited network's statistics are taken.
-    screen_examples
-        Validation images of the screening, or None for all.
-    last_cells, fsp_normalize, fsp_input
-        FSP distance.
-    batch_size
-        Images attacked at once.
-    seed
-        Of the attacks.
-    device
-        Where networks run.
+    conditions
+        Images, batch size, seed and device.
+    attack
+        The attack.
+    num_examples
+        Number of validation images, None for all.
     """
 
-    data: RobustDataModule
-    train_attack: Attack
-    test_attacks: Sequence[Attack]
+    conditions: Conditions
+    attack: Attack
+    num_examples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_examples is not None:
+            check_count("num_examples", self.num_examples)
+
+    def measure(self, network: nn.Module) -> Metrics:
+        """Return ``default``, the accuracy under attack, and ``clean``."""
+        metrics = self.conditions.accuracies(
+            network, "validation", [self.attack], self.num_examples
+        )
+        return {name: metrics[name] for name in ("default", "clean")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screening(Options):
+    """How subnetworks of a supernet are measured.
+
+    Parameters
+    ----------
+    batch_norm_batches
+        Number of attacked training batches for the batch-norm statistics of a subnetwork.
+    screen_examples
+        Number of validation images that the screening attacks, None for all.
+    probe_networks
+        Number of random subnetworks that are measured after every epoch of the supernet.
+    last_cells, fsp_normalize, fsp_input
+        FSP distance; see :class:`~nni_robust.evaluator.FSPDistance`.
+    """
+
     batch_norm_batches: int = 50
     screen_examples: int | None = None
+    probe_networks: int = 4
     last_cells: int = 10
     fsp_normalize: Normalize = "unit"
     fsp_input: CellInput = "prev"
-    batch_size: int = 256
-    seed: int = 0
-    device: torch.device
+
+    def __post_init__(self) -> None:
+        for name in ("batch_norm_batches", "probe_networks", "last_cells"):
+            check_count(name, getattr(self, name))
+        if self.screen_examples is not None:
+            check_count("screen_examples", self.screen_examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """Take subnetworks from a supernet and measure them.
+
+    Parameters
+    ----------
+    conditions
+        Images, batch size, seed and device.
+    attack
+        Attack of the accuracies, the batch-norm statistics and the FSP distance.
+    options
+        The rest.
+    """
+
+    conditions: Conditions
+    attack: Attack
+    options: Screening
+
+    @property
+    def probe(self) -> Probe:
+        """Accuracies on the validation images of the screening."""
+        return Probe(
+            conditions=self.conditions,
+            attack=self.attack,
+            num_examples=self.options.screen_examples,
+        )
 
     def inherit(self, supernet: ModelSpace, sample: Mapping[str, Any]) -> nn.Module:
-        """Take a subnetwork out of a supernet: a copy of its weights, statistics of its own."""
+        """Return a subnetwork with a copy of its weights and batch-norm statistics of its own."""
+        device = self.conditions.torch_device
         # NNI's own choices share their modules with the supernet when they are frozen.
-        network: nn.Module = copy.deepcopy(supernet.freeze(network_sample(sample)))
-        network.to(self.device)
-        loader = self.data.train_dataloader()
+        network: nn.Module = copy.deepcopy(supernet.freeze(dict(sample)))
+        network.to(device)
+        loader = self.conditions.data.train_dataloader()
         batches = (
-            (x.to(self.device), y.to(self.device))
-            for _, (x, y) in zip(range(self.batch_norm_batches), loader, strict=False)
+            (x.to(device), y.to(device))
+            for _, (x, y) in zip(range(self.options.batch_norm_batches), loader, strict=False)
         )
-        generator = torch.Generator().manual_seed(self.seed)
-        reestimate_batch_norm(network, batches, attack=self.train_attack, generator=generator)
+        generator = torch.Generator().manual_seed(self.conditions.seed)
+        reestimate_batch_norm(network, batches, attack=self.attack, generator=generator)
         return network
 
-    def quick(self, network: nn.Module) -> Metrics:
-        """Clean and robust accuracy (``default``) on the validation images of the screening."""
-        attacks = [self.train_attack]
-        metrics = self._accuracies(network, "validation", attacks, self.screen_examples)
-        return {name: metrics[name] for name in ("default", "clean")}
-
-    def full(self, network: nn.Module, split: Literal["validation", "test"]) -> Metrics:
-        """Accuracies under the whole suite, on all images of a split."""
-        return self._accuracies(network, split, self.test_attacks, None)
-
-    def num_images(self, split: Literal["validation", "test"]) -> int:
-        """Count the images of a split."""
-        return len(self.data.stored_examples(split)[1])
-
     def fsp(self, network: nn.Module) -> tuple[Metrics, dict[str, list[float]]]:
-        """FSP distance of the deep cells, and of every cell in both normalisations.
+        """Return the FSP distance of the deep cells, and of every cell in both normalisations.
 
-        Both are empty for a network that is no chain of cells.
+        Both are empty for a network that is not a chain of cells.
         """
         if not isinstance(getattr(network, "cells", None), nn.ModuleList):
             return {}, {}
         distance = FSPDistance(
-            data=self.data,
-            attack=self.train_attack,
-            num_examples=self.screen_examples,
-            cell_input=self.fsp_input,
-            batch_size=self.batch_size,
-            seed=self.seed,
+            data=self.conditions.data,
+            attack=self.attack,
+            num_examples=self.options.screen_examples,
+            cell_input=self.options.fsp_input,
+            batch_size=self.conditions.batch_size,
+            seed=self.conditions.seed,
         )
         x, x_adv = distance.examples(network)
         cells = {
             name: cell_fsp_distances(network, x, x_adv, **{**distance.options, "normalize": name})
             for name in ("unit", "none")
         }
-        chosen = deep_cell_mean(cells[self.fsp_normalize], self.last_cells)
+        chosen = deep_cell_mean(cells[self.options.fsp_normalize], self.options.last_cells)
         return {"fsp": chosen}, {f"fsp_{name}": values for name, values in cells.items()}
 
-    def _accuracies(
-        self,
-        network: nn.Module,
-        split: Literal["validation", "test"],
-        attacks: Sequence[Attack],
-        limit: int | None,
-    ) -> Metrics:
-        x, y = self.data.stored_examples(split, limit)
-        accuracies = attacked_accuracy(
-            network.to(self.device),
-            x,
-            y,
-            attacks=attacks,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        return {"default": accuracies.pop("robust"), **accuracies}
+
+def mean_metrics(measured: Sequence[Metrics]) -> Metrics:
+    """Return the mean of each metric over several networks."""
+    return {name: sum(m[name] for m in measured) / len(measured) for name in measured[0]}
+
+
+def network_size(
+    network: nn.Module, space: ModelSpace | None = None, sample: Mapping[str, Any] | None = None
+) -> Metrics:
+    """Return the number of parameters in millions and, for a RobNet, its density and so on."""
+    size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
+    if sample and isinstance(space, RobNetSpace):
+        return {**size, **describe_genotypes(space.genotypes(sample))}
+    return size

@@ -1,13 +1,13 @@
-"""The stages of a RobNet search, each done by one trial."""
+"""The stages of a RobNet search; each trial does one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import nni
-import torch
 from nni.mutable import LabeledMutable, Mutable
 from nni.mutable.exception import SampleValidationError
 from nni.nas.evaluator import MutableEvaluator
@@ -16,294 +16,251 @@ from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
 from torch import nn
 
-from nni_robust.attack import FGSM, PGD, Attack
-from nni_robust.data import RobustDataModule
-from nni_robust.evaluator.fsp import CellInput
-from nni_robust.evaluator.robustness import check_suite
-from nni_robust.functional.fsp import Normalize
-from nni_robust.job.callbacks import (
-    RobustnessPerEpoch,
-    SubnetworkProbe,
-    mean_metrics,
-    report_intermediate,
-)
+from nni_robust.attack import PGD, Attack
+from nni_robust.check import SettingError, check_count
+from nni_robust.job.base import Conditions, Job, Metrics, report_intermediate
+from nni_robust.job.callbacks import MeasurePerEpoch, SubnetworksPerEpoch
 from nni_robust.job.journal import Journal
-from nni_robust.job.measure import Measure, Metrics
-from nni_robust.job.resume import EpochCheckpoint, resume_arguments
-from nni_robust.job.training import Training, choose_device
+from nni_robust.job.measure import Screen, Screening, mean_metrics, network_size
+from nni_robust.job.trainer import build_trainer
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
 from nni_robust.results.drawing import save_drawing
 from nni_robust.results.files import (
     SearchFiles,
     export_onnx,
     load_weights,
-    network_sample,
     save_weights,
     write_chosen,
 )
+from nni_robust.settings.description import describe, describe_call
 from nni_robust.space import NETWORKS, STAGE, Stage
 from nni_robust.training import Recipe
 
 
 @nni.trace
-class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
-    """Do what the stage of a sample asks for: train a supernet, screen, fine-tune, or test.
+class StagedSearch(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
+    """Do the stage that a sample asks for: train a supernet, screen, fine-tune, or test.
 
-    Made for :class:`nni_robust.strategy.RobNet`. Every other strategy, NNI's own included, gets
-    the stage ``candidate``: its networks inherit from ``supernet``, are fine-tuned and attacked;
-    without a supernet they are trained from scratch, with the recipe as it is.
-    Works with any model space of :class:`MultiOpEdge` and NNI's LayerChoice, InputChoice, Cell
-    and Repeat.
+    Made for :class:`~nni_robust.strategy.RobNet`. Every other strategy, NNI's own included, gets
+    the stage ``candidate``: its networks inherit weights from ``supernet``, are fine-tuned and
+    attacked. Without a supernet they are trained from scratch with the recipe as it is. Works with
+    every model space of :class:`~nni_robust.space.MultiOpEdge` and of NNI's LayerChoice,
+    InputChoice, Cell and Repeat.
 
     Parameters
     ----------
-    data
-        Images; chosen is what resists on the validation images, the test images are seen by the
-        final stage alone.
-    directory
-        Folder of the results; see :class:`nni_robust.results.files.SearchFiles`.
+    conditions
+        Images, folder, attacks, seed and device. Candidates are ranked on validation images; only
+        the final stage uses the test images.
+    screening
+        How subnetworks are measured.
     supernet
-        Weights to inherit, or None for ``supernet.pt`` in the folder, if it is there.
+        File of the weights to inherit. None uses ``supernet.pt`` in the folder, if it exists.
     supernet_epochs, finetune_epochs
-        Length of the two trainings; 0 epochs of fine-tuning attack the network as inherited.
+        Length of the two trainings. With 0 epochs of fine-tuning, networks are attacked as
+        inherited.
     recipe
-        Optimiser of the supernet; fine-tuning takes a tenth of its learning rate.
+        Recipe of the supernet; fine-tuning uses a tenth of its learning rate.
     train_attack
-        Attack of both trainings, and of the screening.
-    test_attacks
-        Suite of candidates and of the final test; accuracy is that under the worst for each
-        image.
-    attack_mode
-        Mode of batch norm under attack in training; see :class:`AdversarialClassification`.
-    batch_norm_batches
-        Attacked training batches of which an inherited network's statistics are taken.
-    screen_examples
-        Validation images that the screening attacks, or None for all.
-    probe_networks
-        Random subnetworks that are measured after every epoch of the supernet.
-    last_cells, fsp_normalize, fsp_input
-        FSP distance; see :class:`nni_robust.evaluator.FSPDistance`.
-    batch_size
-        Images attacked at once, outside training.
-    seed
-        Of weights, draws and attacks.
-    device
-        ``auto`` takes the accelerator, if there is one.
+        Attack of both trainings and of the screening.
+
+    Raises
+    ------
+    SettingError
+        If a value is out of range or the file of weights does not exist.
     """
 
     def __init__(
         self,
         *,
-        data: RobustDataModule,
-        directory: str,
+        conditions: Conditions,
+        screening: Screening = Screening(),  # noqa: B008  # an immutable value
         supernet: str | None = None,
         supernet_epochs: int = 200,
         finetune_epochs: int = 3,
         recipe: Recipe = Recipe(),  # noqa: B008  # an immutable value
         train_attack: Attack = PGD(steps=7),  # noqa: B008  # an immutable value
-        test_attacks: Sequence[Attack] = (FGSM(), PGD(steps=20)),
-        attack_mode: Literal["train", "eval"] = "train",
-        batch_norm_batches: int = 50,
-        screen_examples: int | None = None,
-        probe_networks: int = 4,
-        last_cells: int = 10,
-        fsp_normalize: Normalize = "unit",
-        fsp_input: CellInput = "prev",
-        batch_size: int = 256,
-        seed: int = 0,
-        device: Literal["auto", "cpu"] = "auto",
     ) -> None:
-        _check_counts(
-            supernet_epochs=supernet_epochs,
-            finetune_epochs=finetune_epochs,
-            batch_norm_batches=batch_norm_batches,
-            probe_networks=probe_networks,
-            screen_examples=screen_examples,
-            last_cells=last_cells,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        check_suite("test_attacks", test_attacks)
-        self.data = data
-        self.files = SearchFiles(directory)
+        check_count("supernet_epochs", supernet_epochs, least=0)
+        check_count("finetune_epochs", finetune_epochs, least=0)
         if supernet is not None and not Path(supernet).is_file():
-            raise ValueError(f"supernet must be a file of weights, got {supernet!r}: no such file.")
-        self.supernet = self.files.supernet if supernet is None else Path(supernet)
+            raise SettingError(
+                f"must be a file of weights, got {supernet!r}: no such file.", "supernet"
+            )
+        self.conditions = conditions
+        self.supernet = conditions.files.supernet if supernet is None else Path(supernet)
         self.supernet_epochs = supernet_epochs
         self.finetune_epochs = finetune_epochs
         self.recipe = recipe
-        self.probe_networks = probe_networks
-        self.seed = seed
-        chosen = choose_device(device)
-        self.training = Training(
-            directory=self.files.directory, attack_mode=attack_mode, seed=seed, device=chosen
-        )
-        self.measure = Measure(
-            data=data,
-            train_attack=train_attack,
-            test_attacks=list(test_attacks),
-            batch_norm_batches=batch_norm_batches,
-            screen_examples=screen_examples,
-            last_cells=last_cells,
-            fsp_normalize=fsp_normalize,
-            fsp_input=fsp_input,
-            batch_size=batch_size,
-            seed=seed,
-            device=chosen,
-        )
+        self.screen = Screen(conditions=conditions, attack=train_attack, options=screening)
         self._stage = Stage()
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
-        """Yield the stage, the one thing here that a strategy chooses."""
+        """Yield the stage, the only choice of this evaluator."""
         yield from self._stage.leaf_mutables(is_leaf)
 
     def check_contains(self, sample: dict[str, Any]) -> SampleValidationError | None:
-        """Give what is wrong with the stage of a sample, or None."""
+        """Return what is wrong with the stage of a sample, or None."""
         return self._stage.check_contains(sample)
 
-    def freeze(self, sample: dict[str, Any]) -> StagedEvaluator:
+    def freeze(self, sample: dict[str, Any]) -> StagedSearch:
         """Return the evaluator itself: the stage stays in the sample of the frozen model."""
         return self
 
     def evaluate(self, model: nn.Module) -> Metrics:
         """Attack a network as it is, on validation images; for use outside a search."""
-        return self.measure.full(model, "validation")
+        return self.conditions.accuracies(model, "validation")
 
     def _execute(self, model: ExecutableModelSpace) -> Metrics:
-        # NNI calls this rather than `evaluate`, which would get one network only.
-        sample: dict[str, Any] = model.sample
+        # NNI calls this rather than `evaluate`, which gets one network only.
+        return StageTrial(self, model).run()
+
+
+class StageTrial(Job):
+    """One stage of a search, for one sample.
+
+    Parameters
+    ----------
+    search
+        The search.
+    model
+        Its space, frozen to a sample with a stage.
+    """
+
+    def __init__(self, search: StagedSearch, model: ExecutableModelSpace) -> None:
+        asked = dict(model.sample)
+        stage, self.networks = asked.pop(STAGE), asked.pop(NETWORKS, [])
+        super().__init__(seed=search.conditions.seed, stage=stage, sample=asked)
+        self.search = search
+        self.screen = search.screen
+        self.conditions = search.conditions
+        self._origin = model.model_space if isinstance(model, RawFormatModelSpace) else model.model
+
+    @cached_property
+    def space(self) -> ModelSpace:
+        """The space, built when the run starts, with weights of the seed.
+
+        A supernet changes its space in place, so each trial builds its own.
+        """
+        return self._origin.trace_copy().get(traceable=False)
+
+    def journal(self) -> Journal:
+        """Claim the folder of the search."""
+        evaluator = describe_call(self.search)
+        del evaluator["tags"]
+        genotypes = getattr(self.space, "genotypes", None)
+        return Journal(
+            self.conditions.files,
+            {"space": describe(self.space), "evaluator": {"name": "staged", **evaluator}},
+            seed=self.seed,
+            tags=self.conditions.tags,
+            genotypes=lambda sample: genotypes(sample) if genotypes and sample else None,
+        )
+
+    def work(self, journal: Journal) -> Metrics:
+        """Do the stage, unless an interrupted trial had finished it."""
         stage = {
             "supernet": self._train_supernet,
-            "screen": self._screen,
+            "screen": self._screen_networks,
             "candidate": self._fine_tune,
             "final": self._test,
-        }[sample[STAGE]]
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            space = _fresh_space(model)  # with the weights of the seed
-            journal = Journal(self.files, space, self, self.seed, kind="staged")
-            try:
-                # What an interrupted trial had done when it was to report is not done again.
-                metrics = journal.known(sample[STAGE], sample) or stage(space, sample, journal)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                journal.note(sample[STAGE], sample, {}, error=reason)
-                raise
-        if nni.get_current_parameter() is not None:
-            nni.report_final_result(metrics)
-        return metrics
+        }[self.stage]
+        return journal.known(self.stage, self.sample) or stage(self.space, journal)
 
-    def _train_supernet(
-        self, space: ModelSpace, sample: dict[str, Any], journal: Journal
-    ) -> Metrics:
-        probe = SubnetworkProbe(self.measure, self.probe_networks)
+    def _train_supernet(self, space: ModelSpace, journal: Journal) -> Metrics:
+        search, files = self.search, self.conditions.files
+        probe = SubnetworksPerEpoch(self.screen)
         strategy = PathSamplingOneShot(seed=self.seed)
-        # The engine is only named: running it would take the trial's channel to NNI away.
-        mutated = strategy.initialize(
-            RawFormatModelSpace(
-                space,
-                self.training.evaluator(
-                    self.recipe,
-                    self.supernet_epochs,
-                    self.measure.train_attack,
-                    [probe, EpochCheckpoint(self.files.training)],
-                    data=self.data,
-                ),
-            ),
-            SequentialExecutionEngine(),
+        trainer = build_trainer(
+            self.conditions,
+            recipe=search.recipe,
+            epochs=search.supernet_epochs,
+            attack=self.screen.attack,
+            callbacks=[probe],
+            checkpoint=files.training,
+            data=self.conditions.data,
         )
-        mutated.evaluator.fit_kwargs.update(resume_arguments(self.files.training))
-        mutated.execute()
-        save_weights(self.files.supernet, strategy.supernet)
-        # Without an epoch to train, as when the training was interrupted at its end, the probe
-        # has not looked yet.
+        # The engine is only named: running it would take the trial's channel to NNI away.
+        engine = SequentialExecutionEngine()
+        strategy.initialize(RawFormatModelSpace(space, trainer), engine).execute()
+        save_weights(files.supernet, strategy.supernet)
+        # If no epoch was left to train, the probe has not measured yet.
         return probe.last or probe.look(strategy.supernet)
 
-    def _screen(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
+    def _screen_networks(self, space: ModelSpace, journal: Journal) -> Metrics:
         supernet = self._load_supernet(space)
         measured = []
-        for index, subnetwork in enumerate(sample[NETWORKS]):
-            journal.start()
-            metrics = journal.known("screen", subnetwork)
+        for index, sample in enumerate(self.networks):
+            metrics = journal.known("screen", sample)
             if metrics is None:
-                network = self.measure.inherit(supernet, subnetwork)
-                fsp, cells = self.measure.fsp(network)
-                size = journal.size(subnetwork, network)
-                metrics = {**self.measure.quick(network), **fsp, **size}
-                journal.note("screen", subnetwork, metrics, details=cells)
+                with journal.timed():
+                    network = self.screen.inherit(supernet, sample)
+                    fsp, cells = self.screen.fsp(network)
+                    size = network_size(network, space, sample)
+                    metrics = {**self.screen.probe.measure(network), **fsp, **size}
+                    journal.note("screen", sample, metrics, details=cells)
             report_intermediate({**metrics, "index": index})
             measured.append(metrics)
         return mean_metrics(measured)
 
-    def _fine_tune(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
-        network, recipe, before = space.freeze(network_sample(sample)), self.recipe, {}
-        if self.supernet.is_file():
-            network = self.measure.inherit(self._load_supernet(space), sample)
+    def _fine_tune(self, space: ModelSpace, journal: Journal) -> Metrics:
+        search, sample = self.search, self.sample
+        network, recipe, before = space.freeze(sample), search.recipe, {}
+        if search.supernet.is_file():
+            network = self.screen.inherit(self._load_supernet(space), sample)
             recipe = recipe.for_finetuning()
-            before = {"inherited": self.measure.full(network, "validation")["default"]}
-        if self.finetune_epochs:
-            callbacks = [RobustnessPerEpoch(self.measure)]
-            attack = self.measure.train_attack
-            training = self.training.evaluator(
-                recipe, self.finetune_epochs, attack, callbacks, data=self.data
+            inherited = self.conditions.accuracies(network, "validation")
+            before = {"inherited": inherited["default"]}
+        if search.finetune_epochs:
+            probe = MeasurePerEpoch("validation", lambda m: self.screen.probe.measure(m.model))
+            trainer = build_trainer(
+                self.conditions,
+                recipe=recipe,
+                epochs=search.finetune_epochs,
+                attack=self.screen.attack,
+                callbacks=[probe],
+                data=self.conditions.data,
             )
-            training.evaluate(network)
-        fsp, cells = self.measure.fsp(network.to(self.measure.device))
-        metrics = {
-            **self.measure.full(network, "validation"),
-            **before,
-            **fsp,
-            **journal.size(sample, network),
-        }
-        save_weights(self.files.candidate(sample), network)
+            trainer.evaluate(network)
+        fsp, cells = self.screen.fsp(network.to(self.conditions.torch_device))
+        accuracies = self.conditions.accuracies(network, "validation")
+        metrics = {**accuracies, **before, **fsp, **network_size(network, space, sample)}
+        save_weights(self.conditions.files.candidate(sample), network)
         journal.note("candidate", sample, metrics, details=cells)
         return metrics
 
-    def _test(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
-        network = space.freeze(network_sample(sample))
-        network.load_state_dict(load_weights(self.files.candidate(sample)))
-        metrics = {**self.measure.full(network, "test"), **journal.size(sample, network)}
-        folder = self.files.final(sample)
-        save_weights(folder / "weights.pt", network)
-        save_drawing(folder, space, sample)
-        export_onnx(folder / "network.onnx", network, self.data.image_shape)
-        details = {"num_images": self.measure.num_images("test")}
+    def _test(self, space: ModelSpace, journal: Journal) -> Metrics:
+        files, sample = self.conditions.files, self.sample
+        network = space.freeze(sample)
+        network.load_state_dict(load_weights(files.candidate(sample)))
+        accuracies = self.conditions.accuracies(network, "test")
+        metrics = {**accuracies, **network_size(network, space, sample)}
+        details = {"num_images": self.conditions.num_images("test")}
+        save_network(files, sample, network, space=space, image_shape=self._image_shape)
         record = journal.note("final", sample, metrics, details=details)
-        write_chosen(folder, record)  # last: with it the folder is complete
+        write_chosen(files.final(sample), record)  # last: it marks the folder as complete
         return metrics
+
+    @property
+    def _image_shape(self) -> tuple[int, int, int]:
+        return self.conditions.data.image_shape
 
     def _load_supernet(self, space: ModelSpace) -> ModelSpace:
         supernet = as_supernet(space)
-        supernet.load_state_dict(load_weights(self.supernet))
+        supernet.load_state_dict(load_weights(self.search.supernet))
         return supernet
 
 
-def _fresh_space(model: ExecutableModelSpace) -> ModelSpace:
-    """Build the space anew: a supernet changes its space in place, so each trial has its own."""
-    origin = model.model_space if isinstance(model, RawFormatModelSpace) else model.model
-    return origin.trace_copy().get(traceable=False)
-
-
-def _check_counts(
+def save_network(
+    files: SearchFiles,
+    sample: dict[str, Any],
+    network: nn.Module,
     *,
-    supernet_epochs: int,
-    finetune_epochs: int,
-    batch_norm_batches: int,
-    probe_networks: int,
-    screen_examples: int | None,
-    last_cells: int,
-    batch_size: int,
-    seed: int,
+    space: ModelSpace,
+    image_shape: tuple[int, int, int],
 ) -> None:
-    zero = {"supernet_epochs": supernet_epochs, "finetune_epochs": finetune_epochs, "seed": seed}
-    one = {
-        "batch_norm_batches": batch_norm_batches,
-        "probe_networks": probe_networks,
-        "screen_examples": 1 if screen_examples is None else screen_examples,
-        "last_cells": last_cells,
-        "batch_size": batch_size,
-    }
-    for least, counts in enumerate((zero, one)):
-        for name, count in counts.items():
-            if count < least:
-                raise ValueError(f"{name} must be at least {least}, got {count!r}.")
+    """Save a chosen network: weights, drawing, ONNX file."""
+    folder = files.final(sample)
+    save_weights(folder / "weights.pt", network)
+    save_drawing(folder, space, sample)
+    export_onnx(folder / "network.onnx", network, image_shape)

@@ -70,10 +70,11 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
 
     def handle_initialize(self, data: Any) -> None:
         """Build the search, and on a resume take up what has ended."""
-        from nni_robust.job.build import build_search, check_multi_trial
+        from nni_robust.job.build import build_search
         from nni_robust.manager.client import Manager
         from nni_robust.manager.engine import ManagerEngine
         from nni_robust.manager.trial_input import results_folder
+        from nni_robust.settings.sections import resolve
 
         self._manager = Manager(dispatcher_env_vars.NNI_TUNER_COMMAND_CHANNEL)
         profile = self._manager.experiment()
@@ -85,6 +86,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         )
         self._results.mkdir(parents=True, exist_ok=True)
         self._concurrency = int(profile["params"]["trialConcurrency"])
+        self.sections = resolve(self.sections)
         search = build_search(self.sections, directory=self._results)
         engine = ManagerEngine(
             search.executable(),
@@ -93,7 +95,6 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
             task=self._task,
             results=self._results,
         )
-        check_multi_trial(search)
         check_trials(search.strategy, profile["params"].get("maxTrialNumber"))
         search.strategy.initialize(engine.space, engine)
         engine.register_model_event_callback("training_end", lambda event: self._save())

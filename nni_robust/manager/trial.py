@@ -14,20 +14,11 @@ from urllib.parse import urlparse
 import nni
 import torch
 
-from nni_robust.job.build import (
-    apply_parameters,
-    at_scale,
-    build_search,
-    build_training,
-    check_one_shot,
-    choose_scale,
-    read_sections,
-)
-from nni_robust.job.measure import Metrics
-from nni_robust.job.transfer import attack_networks
+from nni_robust.job.base import Metrics
+from nni_robust.job.build import build_job, build_search
 from nni_robust.manager.experiments import local_session
 from nni_robust.manager.trial_input import read_task, results_folder
-from nni_robust.results.row import row_of
+from nni_robust.settings.sections import read_sections
 
 _ATTEMPTS = 20
 _TIMEOUT = 30.0  # seconds
@@ -50,91 +41,37 @@ def run_trial(directory: str | None) -> None:
     model.execute()
 
 
-def run_search(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
-    """Do a whole one-shot search: in this process, or as a trial of an NNI experiment.
+def run_job(command: str, file: Path, directory: str | None, scale: str | None = None) -> Metrics:
+    """Run the job of a settings file: in this process, or as a trial of an NNI experiment.
 
     Parameters
     ----------
+    command
+        ``search``, ``train`` or ``attack``; see :func:`~nni_robust.job.build.build_job`.
     file
-        Its sections.
+        The settings file. In a trial, NNI's parameters are applied to it.
     directory
         Folder of the results, or None for ``directory`` in the file, else ``results``. In a trial:
-        of the results of experiments, or None for NNI's own folder of this experiment.
+        folder of the results of experiments, or None for NNI's own folder of this experiment.
     scale
         One of the file's ``scales``, or None for ``scale`` in the file, else ``full``.
 
     Raises
     ------
-    ValueError
-        In one line, with the path of the key.
-    """
-    sections, results = _open(file, directory, scale)
-    search = build_search(sections, directory=results)
-    check_one_shot(search)
-    metrics: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
-    _note_row(sections, results)
-    return metrics
-
-
-def run_training(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
-    """Train one network: in this process, or as a trial of an NNI experiment.
-
-    Parameters
-    ----------
-    file, directory, scale
-        As for :func:`run_search`; its sections are ``data``, ``network`` and ``evaluator``.
-
-    Raises
-    ------
-    ValueError
-        In one line, with the path of the key.
-    """
-    sections, results = _open(file, directory, scale)
-    metrics: Metrics = build_training(sections, directory=results).run(sections["network"])
-    _note_row(sections, results)
-    return metrics
-
-
-def run_attack(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
-    """Attack a network that was trained before: in this process, or as a trial of an experiment.
-
-    Parameters
-    ----------
-    file, directory, scale
-        As for :func:`run_search`; its sections are those of
-        :func:`nni_robust.job.transfer.check_attack`.
-
-    Raises
-    ------
-    ValueError
-        In one line, with the path of the key, or of what is not there.
-    """
-    sections, results = _open(file, directory, scale)
-    metrics = attack_networks(sections, results)
-    _note_row(sections, results)
-    return metrics
-
-
-def _open(file: Path, directory: str | None, scale: str | None) -> tuple[dict[str, Any], Path]:
-    """Read the sections of a file as this process is to use them, and choose the folder.
-
-    A trial's parameters are in them.
+    SettingError
+        With the path of the key.
     """
     _quieten()
-    sections = read_sections(file)
+    parameters: dict[str, Any] = {}
     if in_trial():
-        sections = apply_parameters(sections, _own_record()["parameters"])
+        parameters = _own_record()["parameters"]
         _share_cores(_concurrency())
+    sections = read_sections(file, parameters=parameters, scale=scale)
+    if in_trial():
         results = _results(directory) / nni.get_trial_id()
     else:
         results = Path(directory or str(sections.get("directory") or "results"))
-    return at_scale(choose_scale(sections, scale)), results
-
-
-def _note_row(sections: dict[str, Any], results: Path) -> None:
-    """Note the row of a table to which finished results belong, if to any."""
-    if (row := row_of(sections)) is not None:
-        row.write(results)
+    return build_job(command, sections, directory=results).run()
 
 
 def in_trial() -> bool:

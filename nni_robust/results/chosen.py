@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nni.nas.space import model_context
 from torch import nn
 
+from nni_robust.check import SettingError
 from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.results.files import FORMAT, SearchFiles, load_weights
 from nni_robust.settings.grammar import build
@@ -37,7 +39,7 @@ def chosen_folders(directory: Path) -> list[Path]:
         folder for trial in sorted(directory.glob("*")) for folder in SearchFiles(trial).finals()
     ]
     if not folders:
-        raise ValueError(
+        raise SettingError(
             f"{str(directory)!r} must hold a chosen network, final/KEY/genotype.json, but there is "
             "none: the search or training has not ended, or this is not its folder."
         )
@@ -50,13 +52,13 @@ def read_chosen(folder: Path) -> dict[str, Any]:
     try:
         chosen: dict[str, Any] = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
+        raise SettingError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
     version = chosen.get("format") if isinstance(chosen, dict) else None
     if version != FORMAT:
-        raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {version!r}.")
+        raise SettingError(f"{str(path)!r} must have format {FORMAT}, got {version!r}.")
     for key in ("settings", "sample", "genotype", "metrics"):
         if key not in chosen:
-            raise ValueError(f"{str(path)!r} must tell of a chosen network, but lacks {key!r}.")
+            raise SettingError(f"{str(path)!r} must tell of a chosen network, but lacks {key!r}.")
     return chosen
 
 
@@ -73,14 +75,14 @@ def load_chosen(folder: Path) -> nn.Module:
     network: nn.Module
     if "space" in settings:
         with model_context(chosen["sample"]):
-            network = build(settings["space"], SPACES, "settings.space")
+            network = build(settings["space"], SPACES, "settings", "space")
     else:
         network = build_network(settings["network"], chosen_data(chosen))
     network.load_state_dict(load_weights(folder / "weights.pt"))
     return network.eval()
 
 
-def chosen_data(chosen: dict[str, Any]) -> RobustDataModule:
+def chosen_data(chosen: Mapping[str, Any]) -> RobustDataModule:
     """Give the images that a chosen network was trained and tested on.
 
     Parameters
@@ -89,6 +91,6 @@ def chosen_data(chosen: dict[str, Any]) -> RobustDataModule:
         As :func:`read_chosen` gives it.
     """
     data: RobustDataModule = build(
-        chosen["settings"]["evaluator"]["data"], DATASETS, "settings.data"
+        chosen["settings"]["evaluator"]["data"], DATASETS, "settings", "data"
     )
     return data

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.atomic import replacing
+from nni_robust.check import SettingError
 from nni_robust.record import Record
-from nni_robust.space import NETWORKS, STAGE
 
 FORMAT = 1
 """Version of the files; a reader refuses another."""
@@ -82,7 +82,10 @@ class SearchFiles:
         try:
             noted = json.loads(path.read_text())
         except ValueError as error:
-            raise ValueError(f"{str(path)!r} must be JSON, but it is damaged: {error}.") from error
+            raise SettingError(
+                f"{str(path)!r} must be JSON, but it is damaged: {error}. Delete it if the folder "
+                "holds this very search."
+            ) from error
         keys = sorted(
             key
             for key in {*noted, *asked}
@@ -90,10 +93,10 @@ class SearchFiles:
             and key.rpartition(".")[2] not in _PLACES  # folders may be moved
         )
         if keys:
-            raise ValueError(
-                f"directory must be empty or hold this very search, but in "
-                f"{str(self.directory)!r} lies one that differs in {', '.join(keys)}. "
-                "Choose another directory."
+            raise SettingError(
+                f"must be empty or hold this very search, but {str(self.directory)!r} holds one "
+                f"that differs in {', '.join(keys)}. Choose another directory.",
+                "directory",
             )
 
     def candidate(self, sample: Mapping[str, Any]) -> Path:
@@ -109,14 +112,9 @@ class SearchFiles:
         return sorted(path.parent for path in self.directory.glob("final/*/genotype.json"))
 
 
-def network_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the part of a sample that describes a network, without the stage."""
-    return {str(k): v for k, v in sample.items() if k not in (STAGE, NETWORKS)}
-
-
 def sample_key(sample: Mapping[str, Any]) -> str:
     """Name a network by ten hexadecimal digits that depend on its sample alone."""
-    text = json.dumps(network_sample(sample), sort_keys=True)
+    text = json.dumps(dict(sample), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

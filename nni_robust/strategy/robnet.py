@@ -45,7 +45,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
     """Search a space for the network that resists attacks best.
 
     Four stages, each carried out by an evaluator that knows them
-    (:class:`nni_robust.job.staged.StagedEvaluator`): one supernet is trained adversarially;
+    (:class:`nni_robust.job.staged.StagedSearch`): one supernet is trained adversarially;
     many of its subnetworks are screened with inherited weights; the survivors are fine-tuned
     and attacked on validation images; the best one is attacked on test images.
 
@@ -170,7 +170,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         if STAGE not in model_space.simplify():
             raise ValueError(
                 "evaluator must hold the stage of the search as a mutable, as "
-                f"nni_robust.job.staged.StagedEvaluator does, got {model_space.evaluator!r}."
+                f"nni_robust.job.staged.StagedSearch does, got {model_space.evaluator!r}."
             )
         self._drawn = {name: self._draw(model_space, name) for name in self._budget_names}
         for event in _EVENTS:

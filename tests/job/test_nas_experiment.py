@@ -9,7 +9,9 @@ from nnictl import free_port
 
 from nni_robust.attack import PGD, ThreatModel
 from nni_robust.data import Synthetic
-from nni_robust.job.staged import StagedEvaluator
+from nni_robust.job.base import Conditions
+from nni_robust.job.measure import Screening
+from nni_robust.job.staged import StagedSearch
 from nni_robust.record import read_records
 from nni_robust.space import STAGE, RobNetSpace
 from nni_robust.strategy import RobNet
@@ -20,15 +22,16 @@ from nni_robust.strategy import RobNet
 def test_a_search_runs_as_an_experiment_of_nnis_training_service(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     attack = PGD(threat_model=ThreatModel(epsilon=0.05), steps=2, step_size=0.03)
-    evaluator = StagedEvaluator(
-        data=Synthetic(num_classes=3, image_shape=(1, 8, 8), num_examples=90),
-        directory=str(tmp_path / "results"),
+    evaluator = StagedSearch(
+        conditions=Conditions(
+            data=Synthetic(num_classes=3, image_shape=(1, 8, 8), num_examples=90),
+            directory=str(tmp_path / "results"),
+            test_attacks=[attack],
+        ),
+        screening=Screening(batch_norm_batches=1, probe_networks=1),
         supernet_epochs=1,
         finetune_epochs=1,
         train_attack=attack,
-        test_attacks=[attack],
-        batch_norm_batches=1,
-        probe_networks=1,
     )
     strategy = RobNet(num_samples=2, num_candidates=1, num_shards=1)
     space = RobNetSpace(num_cells=1, width=4, num_classes=3, in_channels=1)

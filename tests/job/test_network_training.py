@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from nni_robust.__main__ import main
 from nni_robust.attack import FGSM, PGD, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.job.network_training import NetworkTraining, build_network
-from nni_robust.job.resume import EpochCheckpoint
+from nni_robust.job.base import Conditions
+from nni_robust.job.callbacks import EpochCheckpoint
+from nni_robust.job.network_training import NetworkTraining
 from nni_robust.manager import trial
 from nni_robust.record import read_records
 from nni_robust.results.chosen import chosen_folders, load_chosen
 from nni_robust.results.files import load_weights
+from nni_robust.settings.networks import build_network
 from nni_robust.training import RECIPES, Recipe
 from nni_robust.training.objective import Fast, Free
 
@@ -64,7 +67,7 @@ def small(monkeypatch) -> dict[str, str]:
     return {"name": "a_users_networks:Small"}
 
 
-def training(directory: Path, **arguments: Any) -> NetworkTraining:
+def training(directory: Path, network: dict[str, Any], **arguments: Any) -> NetworkTraining:
     settings: dict[str, Any] = {
         "data": Synthetic(**DATA),
         "directory": str(directory),
@@ -74,7 +77,10 @@ def training(directory: Path, **arguments: Any) -> NetworkTraining:
         "probe_attack": PROBE,
         "test_attacks": SUITE,
     }
-    return NetworkTraining(**{**settings, **arguments})
+    given = {**settings, **arguments}
+    names = [field.name for field in fields(Conditions) if field.name in given]
+    conditions = Conditions(**{name: given.pop(name) for name in names})
+    return NetworkTraining(network=network, conditions=conditions, **given)
 
 
 def rebuilt(section: dict[str, Any], weights: Path) -> nn.Module:
@@ -103,7 +109,7 @@ def epochs(monkeypatch) -> list[dict[str, torch.Tensor]]:
 
 
 def test_the_epoch_of_the_highest_validation_accuracy_is_kept_and_tested(tmp_path, small, epochs):
-    metrics = training(tmp_path, recipe=Recipe(learning_rate=0.4)).run(small)
+    metrics = training(tmp_path, small, recipe=Recipe(learning_rate=0.4)).run()
     network = build_network(small, Synthetic(**DATA)).eval()
     measured = []
     for state in epochs:
@@ -122,7 +128,7 @@ def test_the_epoch_of_the_highest_validation_accuracy_is_kept_and_tested(tmp_pat
 
 
 def test_a_training_leaves_records_with_settings(tmp_path, small):
-    metrics = training(tmp_path, recipe=RECIPES["modern"], epochs=1).run(small)
+    metrics = training(tmp_path, small, recipe=RECIPES["modern"], epochs=1).run()
     final, whole = read_records(tmp_path / "records.jsonl")
     assert (final.stage, whole.stage) == ("final", "train")
     assert final.metrics["default"] == metrics["test"]
@@ -134,32 +140,32 @@ def test_a_training_leaves_records_with_settings(tmp_path, small):
 
 
 def test_a_training_that_is_complete_is_not_done_again(tmp_path, small):
-    first = training(tmp_path, epochs=1).run(small)
+    first = training(tmp_path, small, epochs=1).run()
     before = (tmp_path / "records.jsonl").read_text()
-    assert training(tmp_path, epochs=1).run(small) == first
+    assert training(tmp_path, small, epochs=1).run() == first
     assert (tmp_path / "records.jsonl").read_text() == before
 
 
 def test_a_training_goes_on_in_a_folder_that_was_moved(tmp_path, small):
-    first = training(tmp_path / "here", epochs=1).run(small)
+    first = training(tmp_path / "here", small, epochs=1).run()
     before = (tmp_path / "here/records.jsonl").read_text()
     (tmp_path / "here").rename(tmp_path / "there")
-    assert training(tmp_path / "there", epochs=1).run(small) == first
+    assert training(tmp_path / "there", small, epochs=1).run() == first
     assert (tmp_path / "there/records.jsonl").read_text() == before
 
 
 def test_weights_that_were_lost_are_written_again(tmp_path, small):
-    first = training(tmp_path, epochs=1).run(small)
+    first = training(tmp_path, small, epochs=1).run()
     (weights,) = tmp_path.glob("final/*/weights.pt")
     weights.unlink()
-    assert training(tmp_path, epochs=1).run(small) == first
+    assert training(tmp_path, small, epochs=1).run() == first
     assert weights.is_file()
 
 
 def test_a_folder_with_another_training_is_refused(tmp_path, small):
-    training(tmp_path, epochs=1).run(small)
+    training(tmp_path, small, epochs=1).run()
     with pytest.raises(ValueError, match=r"directory must be empty.*differs in evaluator.epochs"):
-        training(tmp_path, epochs=2).run(small)
+        training(tmp_path, small, epochs=2).run()
 
 
 RESUMED = {
@@ -174,7 +180,7 @@ RESUMED = {
 def test_a_training_that_was_interrupted_ends_as_if_it_was_not(
     tmp_path, monkeypatch, small, recipe, after
 ):
-    whole = training(tmp_path / "whole", recipe=recipe).run(small)
+    whole = training(tmp_path / "whole", small, recipe=recipe).run()
     with monkeypatch.context() as patch:
         original = EpochCheckpoint.on_train_epoch_end
 
@@ -185,9 +191,9 @@ def test_a_training_that_was_interrupted_ends_as_if_it_was_not(
 
         patch.setattr(EpochCheckpoint, "on_train_epoch_end", interrupt)
         with pytest.raises(RuntimeError, match="interrupted"):
-            training(tmp_path / "parts", recipe=recipe).run(small)
+            training(tmp_path / "parts", small, recipe=recipe).run()
     torch.rand(7)  # whatever else the process has drawn
-    assert training(tmp_path / "parts", recipe=recipe).run(small) == whole
+    assert training(tmp_path / "parts", small, recipe=recipe).run() == whole
     for file in ("best.pt", "last.pt"):
         parts = load_weights(tmp_path / "parts" / file)
         for name, value in load_weights(tmp_path / "whole" / file).items():
@@ -233,7 +239,7 @@ def test_the_command_line_trains_the_network_of_a_file(tmp_path, capsys):
 
 
 def test_a_trained_network_is_evaluated_again_from_its_folder(tmp_path, small, capsys):
-    found = training(tmp_path).run(small)
+    found = training(tmp_path, small).run()
     (folder,) = chosen_folders(tmp_path)
     assert folder == tmp_path / "final" / "Small"
     assert accuracy(load_chosen(folder), "test", SUITE)["robust"] == found["test"]
@@ -286,21 +292,24 @@ def evaluator(**changed: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"network": None}, "network is missing: needed are the sections"),
-        ({"space": {"name": "racl"}}, "space is not a section; sections are"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, below 2.63, got -1"),
+        ({"network": None}, "network is missing: the file needs data, network"),
+        ({"space": {"name": "racl"}}, "space is not a section"),
+        ({"seed": -1}, r"seed must be a whole number from 0 to 2\^32 - 1, got -1"),
         ({"network": {"name": "resnet19"}}, r"network\.name must be one of .*'resnet18'"),
-        ({"network": {"name": "resnet18", "wdth": 1}}, r"network\..*'wdth'"),
+        ({"network": {"name": "resnet18", "wdth": 1}}, r"network is not valid: .*'wdth'"),
         ({"network": {"name": "resnet18", "activation": "selu"}}, r"network\.activation must be"),
-        ({"network": {"name": "racl-hub"}}, r"network\.name must not be a .*'racl'"),
+        ({"network": {"name": "racl-hub"}}, r"network.* must not be a .*'racl'"),
         ({"network": {"name": "collections:OrderedDict"}}, r"network must be a torch\.nn\.Module"),
-        ({"network": {"name": "racl", "num_classes": 2}}, r"network must give one image 3 logits"),
+        (
+            {"network": {"name": "racl", "num_classes": 2}},
+            r"network must return 3 logits per image",
+        ),
         ({"network": "resnet18"}, "network must be a mapping with a name"),
-        ({"evaluator": {"name": "staged"}}, "evaluator.name must be 'train' in a training"),
+        ({"evaluator": {"name": "staged"}}, r"evaluator\.name must be one of \['train'\]"),
         (evaluator(epochs=True), r"evaluator\.epochs must be a number, got True"),
         (evaluator(batch_size=0), r"evaluator\.batch_size must be a whole number of at least 1"),
         (evaluator(probe_examples=0), r"evaluator\.probe_examples must be a whole number of at"),
-        (evaluator(recipe="racl_clean"), r"evaluator\.recipe\.drop_path must be 0 for a network"),
+        (evaluator(recipe="racl_clean"), r"recipe\.drop_path must be 0 for a network"),
         (evaluator(epochs=0), r"evaluator\.epochs must be a whole number of at least 1, got 0"),
         (evaluator(recipe={"objective": {"name": "tardes"}}), r"evaluator\.recipe\.objective"),
         (evaluator(recipe={"ema": 1}), r"evaluator\.recipe\.ema must lie in \[0, 1\)"),
@@ -328,13 +337,14 @@ def test_published_architectures_are_networks_to_train(name):
 
 def test_the_clean_recipe_of_racl_trains_a_network_of_nnis_hub(tmp_path):
     data = Synthetic(image_shape=(3, 32, 32), num_examples=20, batch_size=8)
-    judge = training(tmp_path, data=data, epochs=2, recipe=RECIPES["racl_clean"])
-    metrics = judge.run({"name": "racl-hub", "width": 4, "num_cells": 3})
+    network = {"name": "racl-hub", "width": 4, "num_cells": 3}
+    recipe = RECIPES["racl_clean"]
+    metrics = training(tmp_path, network, data=data, epochs=2, recipe=recipe).run()
     assert 0 <= metrics["test"] <= metrics["test_clean"] <= 1
 
 
 def test_settings_are_written_as_json(tmp_path, small):
-    training(tmp_path, epochs=1).run(small)
+    training(tmp_path, small, epochs=1).run()
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["evaluator.recipe.learning_rate"] == 0.05
     assert settings["network.name"] == small["name"]

@@ -10,13 +10,11 @@ import pytest
 import yaml
 
 from nni_robust.__main__ import main
-from nni_robust.command.verify import conditions_of
-from nni_robust.job.build import apply_parameters, build_search
-from nni_robust.job.callbacks import SupernetPerEpoch
-from nni_robust.job.network_training import BestEpoch
-from nni_robust.manager.trial import run_search
+from nni_robust.job.build import build_job, conditions_of
+from nni_robust.job.callbacks import BestEpoch, MeasurePerEpoch
 from nni_robust.record import read_records
 from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
+from nni_robust.settings.sections import apply_parameters, read_sections
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -54,6 +52,10 @@ def write(folder: Path, **changes: Any) -> Path:
     path = folder / "search.yml"
     path.write_text(yaml.safe_dump(sections))
     return path
+
+
+def run_search(path: Path, directory: str) -> dict[str, float]:
+    return build_job("search", read_sections(path), directory=directory).run()
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_a_chosen_network_is_evaluated_again_to_the_same_result(done, capsys):
 def test_validation_images_are_those_that_the_chosen_network_was_not_trained_on(done):
     results, metrics = done
     (final,) = chosen_folders(results)
-    again = conditions_of(read_chosen(final)).full(load_chosen(final), "validation")
+    again = conditions_of(read_chosen(final)).accuracies(load_chosen(final), "validation")
     assert again == {name: metrics[name] for name in again}
 
 
@@ -110,7 +112,7 @@ def test_a_finished_search_is_not_done_again(done):
 def test_a_search_that_was_stopped_goes_on_to_the_same_result(done, tmp_path, monkeypatch):
     _, metrics = done
     path, results = write(tmp_path), str(tmp_path / "results")
-    for callback in (SupernetPerEpoch, BestEpoch):
+    for callback in (MeasurePerEpoch, BestEpoch):
         hook = callback.on_train_epoch_end
 
         def stop(self, trainer, module, hook=hook):
@@ -154,7 +156,7 @@ def test_a_failed_search_is_on_record(tmp_path):
 @pytest.fixture
 def no_onnx(monkeypatch):
     """Leave out the slowest part, which another test has seen."""
-    monkeypatch.setattr("nni_robust.job.one_shot.export_onnx", lambda *_: None)
+    monkeypatch.setattr("nni_robust.job.staged.export_onnx", lambda *_: None)
 
 
 @pytest.mark.usefixtures("no_onnx")
@@ -201,16 +203,16 @@ def test_a_parameter_without_a_section_is_refused(key):
 
 
 def test_one_seed_reaches_data_strategy_and_evaluator(tmp_path):
-    search = build_search(SECTIONS, directory=tmp_path)
-    assert (search.data.seed, search.evaluator.seed) == (3, 3)
+    search = build_job("search", SECTIONS, directory=tmp_path)
+    assert (search.data.seed, search.seed) == (3, 3)
     own = apply_parameters(SECTIONS, {"data.seed": 1})
-    assert build_search(own, directory=tmp_path).data.seed == 1
+    assert build_job("search", own, directory=tmp_path).data.seed == 1
 
 
 @pytest.mark.parametrize("name", ["racl.yml", "racl_ablation.yml"])
 def test_the_examples_are_valid(name, capsys):
     assert main(["validate", str(EXAMPLES / name)]) == 0
-    assert "searches of RACL, one a trial" in capsys.readouterr().out
+    assert "searches of RACL, one per trial" in capsys.readouterr().out
 
 
 EXPERIMENT = {
@@ -275,7 +277,7 @@ EXPERIMENT = {
         (
             {},
             {"trialCommand": "python3 -m nni_robust search other.yml"},
-            "other.yml' must be a search file, but there is no such file",
+            "must be a settings file, but there is no such file: 'other.yml'",
         ),
     ],
     ids=str,

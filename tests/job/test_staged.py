@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from nni_robust.__main__ import main
 from nni_robust.attack import FGSM, PGD, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.job.resume import EpochCheckpoint
-from nni_robust.job.staged import StagedEvaluator
+from nni_robust.job.base import Conditions
+from nni_robust.job.callbacks import EpochCheckpoint
+from nni_robust.job.measure import Screening
+from nni_robust.job.staged import StagedSearch
 from nni_robust.record import read_records
 from nni_robust.results.chosen import load_chosen
 from nni_robust.results.files import SearchFiles, load_weights, save_weights
@@ -37,7 +40,7 @@ SUITE = [FGSM(threat_model=THREAT), PGD(threat_model=THREAT, steps=4, step_size=
 DATA = {"num_classes": 3, "image_shape": (1, 8, 8), "num_examples": 90, "batch_size": 30}
 
 
-def evaluator(directory: Path, **arguments: Any) -> StagedEvaluator:
+def evaluator(directory: Path, **arguments: Any) -> StagedSearch:
     settings: dict[str, Any] = {
         "data": Synthetic(**DATA),
         "directory": str(directory),
@@ -49,7 +52,12 @@ def evaluator(directory: Path, **arguments: Any) -> StagedEvaluator:
         "batch_norm_batches": 2,
         "probe_networks": 1,
     }
-    return StagedEvaluator(**{**settings, **arguments})
+    given = {**settings, **arguments}
+    groups = {
+        name: group(**{f.name: given.pop(f.name) for f in fields(group) if f.name in given})
+        for name, group in (("conditions", Conditions), ("screening", Screening))
+    }
+    return StagedSearch(**groups, **given)
 
 
 def robnet_space(**arguments: Any) -> RobNetSpace:
@@ -58,7 +66,7 @@ def robnet_space(**arguments: Any) -> RobNetSpace:
     )
 
 
-def search(space: ModelSpace, judge: StagedEvaluator, **arguments: Any) -> RobNet:
+def search(space: ModelSpace, judge: StagedSearch, **arguments: Any) -> RobNet:
     strategy = RobNet(**{"num_samples": 4, "num_candidates": 2, "num_shards": 2, **arguments})
     strategy(SimplifiedModelSpace.from_model(space, judge), SequentialExecutionEngine())
     return strategy
@@ -133,7 +141,7 @@ def test_the_exported_onnx_network_gives_the_same_logits(finished):
     assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=1e-4)
 
 
-def supernet_trial(judge: StagedEvaluator) -> None:
+def supernet_trial(judge: StagedSearch) -> None:
     space = SimplifiedModelSpace.from_model(robnet_space(), judge)
     default: dict[str, Any] = {}
     space.robust_default(default)
@@ -253,8 +261,8 @@ def test_a_trial_that_fails_says_why_in_the_records(tmp_path):
 def test_nni_stores_the_evaluator_by_name_and_arguments(tmp_path):
     judge = evaluator(tmp_path)
     loaded = nni.load(nni.dump(judge))
-    assert loaded.measure.train_attack == judge.measure.train_attack
-    assert loaded.files.directory == judge.files.directory
+    assert loaded.screen.attack == judge.screen.attack
+    assert loaded.conditions.files.directory == judge.conditions.files.directory
 
 
 def test_damaged_and_missing_weights_are_named(tmp_path):
@@ -278,11 +286,14 @@ def test_a_folder_without_a_chosen_network_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"supernet_epochs": -1}, "supernet_epochs must be at least 0, got -1"),
-        ({"batch_norm_batches": 0}, "batch_norm_batches must be at least 1, got 0"),
+        ({"supernet_epochs": -1}, "supernet_epochs must be a whole number of at least 0, got -1"),
+        (
+            {"batch_norm_batches": 0},
+            "batch_norm_batches must be a whole number of at least 1, got 0",
+        ),
         ({"test_attacks": []}, "test_attacks must hold at least one attack"),
         ({"test_attacks": [PGD(), PGD(step_size=0.1)]}, "test_attacks must differ in name"),
-        ({"last_cells": 0}, "last_cells must be at least 1, got 0"),
+        ({"last_cells": 0}, "last_cells must be a whole number of at least 1, got 0"),
         ({"supernet": "nowhere.pt"}, "supernet must be a file of weights, got 'nowhere.pt'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from nni_robust.__main__ import main
 from nni_robust.attack import FGSM, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.job.build import apply_parameters, at_scale, build_training, choose_scale
+from nni_robust.job.build import build_job
 from nni_robust.manager import trial
 from nni_robust.record import read_records
 from nni_robust.report.published import TABLES
 from nni_robust.results.files import load_weights
-from nni_robust.results.row import Row, find_rows, row_of
+from nni_robust.results.tags import tagged_records
 from nni_robust.settings.networks import NETWORKS, build_network
+from nni_robust.settings.sections import apply_parameters, resolve
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice
 
@@ -71,19 +73,19 @@ def trials(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_scale_replaces_keys_and_whole_sections():
-    changed = at_scale(choose_scale(SECTIONS, "small"))
+    changed = resolve(SECTIONS, scale="small")
     assert changed == {
         "data": {"name": "digits"},
         "network": {"name": "resnet18", "size": 0.5},
         "evaluator": {"epochs": 2, "recipe": {"name": "paper"}},
-        "scale": "small",
+        "tags": {"scale": "small"},
     }
     assert SECTIONS["evaluator"]["epochs"] == 200
 
 
 @pytest.mark.parametrize("scale", [None, "full"])
 def test_the_full_scale_is_what_is_written(scale):
-    changed = at_scale(choose_scale(SECTIONS, scale))
+    changed = resolve(SECTIONS, scale=scale)
     assert {key: changed[key] for key in ("data", "network", "evaluator")} == {
         key: SECTIONS[key] for key in ("data", "network", "evaluator")
     }
@@ -105,7 +107,7 @@ def test_the_full_scale_is_what_is_written(scale):
 )
 def test_a_scale_that_cannot_be_is_refused(sections, scale, message):
     with pytest.raises(ValueError, match=message):
-        at_scale(choose_scale(sections, scale))
+        resolve(sections, scale=scale)
 
 
 # Rows.
@@ -117,10 +119,10 @@ def test_the_names_of_choices_are_the_row():
         "network": {"_name": "ResNet-18", "network.name": "resnet18"},
         "seed": 1,
     }
-    changed = apply_parameters({**SECTIONS, "table": "r-tab3"}, parameters)
+    changed = apply_parameters({**SECTIONS, "tags": {"table": "r-tab3"}}, parameters)
     assert changed["data"]["name"] == "svhn"
-    assert row_of(changed) == Row(table="r-tab3", row="SVHN, ResNet-18", seed=1, scale="full")
-    assert row_of(SECTIONS) is None
+    assert changed["tags"] == {"table": "r-tab3", "row": "SVHN, ResNet-18"}
+    assert changed["seed"] == 1
 
 
 @pytest.mark.parametrize("path", OF_ROWS, ids=lambda path: path.stem)
@@ -129,14 +131,15 @@ def test_the_trials_of_an_experiment_are_the_rows_of_its_table(path):
     sections = content(FOLDER / words[words.index("nni_robust") + 2])
     given = trials(path)
     assert len(given) == content(path)["maxTrialNumber"]
-    rows = [row_of(apply_parameters(sections, parameters)) for parameters in given]
-    assert len(set(rows)) == len(rows)
-    if sections["table"] == "a-tab2-source":  # a row of no table
+    applied = [apply_parameters(sections, parameters) for parameters in given]
+    rows = {trial["tags"]["row"] for trial in applied}
+    assert len({(trial["tags"]["row"], trial["seed"]) for trial in applied}) == len(given)
+    if sections["tags"]["table"] == "a-tab2-source":  # a row of no table
         return
-    table = TABLES[sections["table"]]
-    assert {row.row for row in rows if row} <= set(table.rows)
+    table = TABLES[sections["tags"]["table"]]
+    assert rows <= set(table.rows)
     # What no trial of this experiment gives is another table's, or was never published.
-    left = set(table.rows) - {row.row for row in rows if row}
+    left = set(table.rows) - rows
     others = {row for name in table.shares for row in TABLES[name].rows}
     quoted = {"ResNet-18", "DenseNet-121", "RobNet-small"} if path.stem == "a_tab1" else set()
     assert left <= {"RobNet-medium", *quoted, *others}
@@ -155,7 +158,7 @@ def columns_of(path: Path, parameters: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("path", OF_ROWS, ids=lambda path: path.stem)
 def test_every_column_is_measured(path):
     words = content(path)["trialCommand"].split()
-    name = content(FOLDER / words[words.index("nni_robust") + 2])["table"]
+    name = content(FOLDER / words[words.index("nni_robust") + 2])["tags"]["table"]
     if name in TABLES:
         columns = set(TABLES[name].columns) - {"params_m", "clean"}
         for parameters in trials(path)[:1]:
@@ -253,7 +256,7 @@ def test_a_wrong_row_is_refused_in_one_line(tmp_path, capsys, command, row, mess
 DATA = {"name": "synthetic", "num_classes": 3, "image_shape": [1, 8, 8], "num_examples": 60}
 PROBE = {"name": "fgsm", "threat_model": {"epsilon": 0.02}}
 TRAINING: dict[str, Any] = {
-    "table": "t",
+    "tags": {"table": "t"},
     "data": {**DATA, "batch_size": 30},
     "network": {"name": "resnet18"},
     "evaluator": {
@@ -267,12 +270,12 @@ TRAINING: dict[str, Any] = {
     "scales": {"small": {"network.size": 0.03, "evaluator.epochs": 1}},
 }
 ATTACK: dict[str, Any] = {
-    "table": "t2",
-    "row": "one, other",
+    "tags": {"table": "t2", "row": "one, other"},
     "networks": "trained",
     "target": {"table": "t", "row": "one", "seed": 0},
     "source": {"table": "t", "row": "other", "seed": 1},
     "evaluator": {"threat_model": {"epsilon": 0.1}, "attacks": [{"name": "fgsm"}]},
+    "scales": {"small": {}},
 }
 
 
@@ -282,7 +285,7 @@ def write(path: Path, sections: dict[str, Any]) -> str:
 
 
 def train(row: str, seed: int, directory: str) -> None:
-    file = write(Path("train.yml"), {**TRAINING, "row": row, "seed": seed})
+    file = write(Path("train.yml"), {**TRAINING, "tags": {"table": "t", "row": row}, "seed": seed})
     assert main(["train", file, "--directory", directory, "--scale", "small"]) == 0
 
 
@@ -305,8 +308,8 @@ def network(folder: Path) -> nn.Module:
 
 
 def test_a_network_is_attacked_with_images_made_on_another(trained, capsys):
-    rows = dict(find_rows(Path("trained")))
-    assert rows[Path("trained/exp/b")] == Row(table="t", row="other", seed=1, scale="small")
+    found = {folder: record for folder, record in tagged_records(Path("trained"))}
+    assert found[Path("trained/exp/b")].tags == {"table": "t", "row": "other", "scale": "small"}
     file = write(Path("attack.yml"), {**ATTACK, "scales": {"small": {}}})
     assert main(["attack", file, "--directory", "results", "--scale", "small"]) == 0
     assert "transfer_fgsm" in capsys.readouterr().out
@@ -320,9 +323,7 @@ def test_a_network_is_attacked_with_images_made_on_another(trained, capsys):
     # An image that is misclassified before counts as fooled.
     assert record.metrics["transfer_fgsm"] == pytest.approx((clean & moved).float().mean().item())
     assert record.details["num_images"] == 60
-    assert find_rows(Path("results"))[0][1] == Row(
-        table="t2", row="one, other", seed=0, scale="small"
-    )
+    assert record.tags == {"table": "t2", "row": "one, other", "scale": "small"}
 
 
 def test_a_network_without_a_source_is_attacked_by_itself(trained):
@@ -348,11 +349,11 @@ def test_a_trial_that_attacks_reports(trained, monkeypatch):
     monkeypatch.setattr(trial, "_results", lambda directory: Path("results"))
     monkeypatch.setattr(trial, "_concurrency", lambda: 1)
     monkeypatch.setattr(trial, "_share_cores", lambda trials: None)
-    sections = {key: value for key, value in ATTACK.items() if key != "row"}
+    sections = {**ATTACK, "tags": {"table": "t2"}}
     assert main(["attack", write(Path("attack.yml"), {**sections, "scale": "small"})]) == 0
     (record,) = read_records("results/trial/records.jsonl")
     assert reported == [record.metrics]
-    assert find_rows(Path("results"))[0][1].row == "one"
+    assert record.tags["row"] == "one"
 
 
 @pytest.mark.parametrize(
@@ -373,15 +374,18 @@ def test_two_trainings_of_one_row_are_refused(trained, capsys):
     train("one", 0, "trained/again")
     file = write(Path("attack.yml"), {**ATTACK, "scale": "small"})
     assert main(["attack", file, "--directory", "results"]) == 2
-    assert "target must be one training, but of Row(table='t', row='one'" in capsys.readouterr().err
+    assert (
+        "target must be one training, but there are 2 of row 'one' of table 't'"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_folder_keeps_the_row_of_what_lies_in_it(trained, capsys):
-    rows = find_rows(Path("trained"))
-    file = write(Path("train.yml"), {**TRAINING, "row": "third", "seed": 4})
+    rows = tagged_records(Path("trained"))
+    file = write(Path("train.yml"), {**TRAINING, "tags": {"table": "t", "row": "3"}, "seed": 4})
     assert main(["train", file, "--directory", "trained/exp/a", "--scale", "small"]) == 2
     assert "differs in" in capsys.readouterr().err
-    assert find_rows(Path("trained")) == rows
+    assert tagged_records(Path("trained")) == rows
 
 
 def test_an_attack_has_its_folder_alone_and_is_not_done_twice(trained, capsys):
@@ -390,11 +394,27 @@ def test_an_attack_has_its_folder_alone_and_is_not_done_twice(trained, capsys):
     for _ in range(2):
         assert main(["attack", file, "--directory", "results"]) == 0
     assert len(read_records("results/records.jsonl")) == 1
-    other = {**sections, "target": ATTACK["source"], "row": "another", "scale": "small"}
+    tags = {"table": "t2", "row": "another"}
+    other = {**sections, "target": ATTACK["source"], "tags": tags, "scale": "small"}
     file = write(Path("attack.yml"), other)
     assert main(["attack", file, "--directory", "results"]) == 2
     assert ", target. Choose another directory" in capsys.readouterr().err
-    assert [row.row for _, row in find_rows(Path("results"))] == ["one, other"]
+    assert [r.tags["row"] for _, r in tagged_records(Path("results"))] == ["one, other"]
+
+
+def test_results_of_before_keep_their_row_in_a_file(trained):
+    records = tagged_records(Path("trained"))
+    for folder in {folder for folder, _ in records}:
+        path = folder / "records.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        tags = lines[0].pop("tags")
+        path.write_text("".join(json.dumps({**line, "tags": {}}) + "\n" for line in lines))
+        former = {"table": tags["table"], "row": tags["row"], "seed": 0, "scale": "small"}
+        (folder / "row.json").write_text(json.dumps(former))
+    assert tagged_records(Path("trained")) == records
+    (Path("trained/exp/a") / "row.json").write_text('{"table": "t"}')
+    with pytest.raises(ValueError, match=r"row\.json' must name a row of a table, but it is dam"):
+        tagged_records(Path("trained"))
 
 
 def test_a_training_says_on_how_many_images_it_was_tested(trained):
@@ -403,5 +423,5 @@ def test_a_training_says_on_how_many_images_it_was_tested(trained):
 
 
 def test_a_scale_reaches_the_training(tmp_path):
-    training = build_training(choose_scale(TRAINING, "small"), directory=tmp_path)
+    training = build_job("train", resolve(TRAINING, scale="small"), directory=tmp_path)
     assert training.epochs == 1
