@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,14 +16,15 @@ from nni_robust.space import STAGE
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+GUIDE = ROOT / "docs" / "guide.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES += [ROOT / "examples" / "tables" / "README.md"]
 
 
-def block(name: str) -> str:
+def block(name: str, page: Path = README) -> str:
     """Return the code block that follows a mark."""
-    found = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", README.read_text(), re.DOTALL)
-    assert found is not None, f"the README has no block {name}"
+    found = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
+    assert found is not None, f"{page.name} has no block {name}"
     return found[1]
 
 
@@ -45,6 +47,9 @@ SMALL = {
 def test_the_search_in_python_finds_a_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))  # where NNI lists experiments
+    # The export takes most of the time, and has tests of its own.
+    program = SimpleNamespace(save=lambda path: None)
+    monkeypatch.setattr("torch.onnx.export", lambda *_, **__: program)
     code = block("python")
     for large, small in SMALL.items():
         assert large in code
@@ -65,10 +70,22 @@ def test_the_search_in_python_finds_a_network(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("results/final/*/genotype.json"))) == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # of Lightning and NNI
+def test_the_racl_search_of_the_guide_is_accepted():
+    prepare, run = block("racl", GUIDE).split("experiment.run()")
+    assert "export_top_models" in run
+    assert 'nr.CIFAR10(root="data", ' in prepare
+    synthetic = "nr.Synthetic(image_shape=(3, 32, 32), num_examples=40, num_classes=10, "
+    names: dict[str, Any] = {}
+    exec(prepare.replace('nr.CIFAR10(root="data", ', synthetic), names)
+    assert names["strategy"].constraint.rho == 0.001
+    assert names["experiment"].strategy is names["strategy"]
+
+
 def test_the_attack_prints_accuracies(capsys):
     code = block("attack")
-    assert '"test", 100)' in code
-    exec(code.replace('"test", 100)', '"test", 4)'), {})
+    assert "width=8" in code
+    exec(code.replace("width=8", "num_cells=1, width=4"), {})
     assert "'pgd20': " in capsys.readouterr().out
 
 
