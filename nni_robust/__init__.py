@@ -6,7 +6,7 @@ The folders, from the top down; each imports only from those below it::
 
     command     what each command of the command line does
     manager     experiments under NNI's manager: the strategy host, trials, following
-    job         what one trial does: a stage of a search, a whole search, a training, a transfer
+    job         what one trial does: a stage of a search, a whole search, a training, an attack
     results     the files of a search
     settings    settings files: from YAML to objects
     report      records to tables, statistics, figures, drawings
@@ -43,6 +43,10 @@ _PUBLIC = {
         *("attacked_accuracy", "measure_robustness", "cell_fsp_distances"),
     ],
     "functional": ["fsp_distance", "fsp_matrix", "log_normal_sum"],
+    "job": [
+        *("Conditions", "Screening", "Job"),
+        *("StagedSearch", "OneShotSearch", "NetworkTraining", "NetworkAttack"),
+    ],
     "manager.host": ["StrategyHost"],
     "oneshot": ["LipschitzBound", "BoundOptions", "ConstraintOptions", "log_bound"],
     "record": ["Record", "read_records"],

@@ -56,13 +56,13 @@ def schema() -> dict[str, Any]:
     }
 
 
-_OUTSIDE = {
+_OUTSIDE: dict[str, Any] = {
     "type": "object",
     "description": "A class from elsewhere, with its own arguments.",
     "properties": {"name": {"type": "string", "pattern": r"^[\w.]+:\w+$"}},
     "required": ["name"],
 }
-_THREAT_MODEL = {
+_THREAT_MODEL: dict[str, Any] = {
     "$ref": "#/$defs/threat_model",
     "description": "Threat model of every attack in this section that has none of its own.",
 }
@@ -71,7 +71,7 @@ _THREAT_MODEL = {
 def _tables() -> dict[str, dict[str, Any]]:
     from nni_robust.attack import ATTACKS
     from nni_robust.data import DATASETS
-    from nni_robust.job.build import HOSTED, ONE_SHOT, TRAININGS, TRANSFERS
+    from nni_robust.job.build import ATTACKERS, HOSTED, ONE_SHOT, TRAININGS
     from nni_robust.settings.schema import section_schema
     from nni_robust.space import SPACES
     from nni_robust.strategy import STRATEGIES
@@ -89,7 +89,7 @@ def _tables() -> dict[str, dict[str, Any]]:
         "evaluator of a host": forms(HOSTED, *built),
         "evaluator of a search": forms(ONE_SHOT, *built),
         "evaluator of a training": forms(TRAININGS, *built),
-        "evaluator of an attack": forms(TRANSFERS, *built, "networks", "target", "source"),
+        "evaluator of an attack": forms(ATTACKERS, *built, "networks", "target", "source"),
         "attack": forms(ATTACKS),
         "objective": forms(OBJECTIVES),
     }

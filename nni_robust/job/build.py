@@ -2,7 +2,7 @@
 
 There are two kinds of files. The *search* of a strategy host divides into trials
 (:func:`build_search`). Every other file is one job (:func:`build_job`): a one-shot search, a
-training, or a transfer. Each kind has its own table of names for the section ``evaluator``.
+training, or an attack on a trained network. Each kind has its own table of evaluators.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from nni_robust.check import SettingError, check_seed
 from nni_robust.data import DATASETS, RobustDataModule
 from nni_robust.evaluator import EVALUATORS
 from nni_robust.job.base import Conditions, Job
+from nni_robust.job.network_attack import NetworkAttack
 from nni_robust.job.network_training import NetworkTraining
 from nni_robust.job.one_shot import OneShotSearch
 from nni_robust.job.staged import StagedSearch
-from nni_robust.job.transfer import Transfer
 from nni_robust.results.chosen import chosen_data
 from nni_robust.settings.grammar import build, build_threat_model
 from nni_robust.settings.sections import check_sections
@@ -38,7 +38,7 @@ HOSTED: dict[str, Any] = {**EVALUATORS, "staged": StagedSearch}
 
 ONE_SHOT = {"one_shot_search": OneShotSearch}
 TRAININGS = {"train": NetworkTraining}
-TRANSFERS = {"attack": Transfer}
+ATTACKERS = {"attack": NetworkAttack}
 
 _THREAT_MODEL = "threat_model"
 
@@ -135,7 +135,7 @@ def _build_training(sections: Mapping[str, Any], directory: str | Path) -> Job:
     return job
 
 
-def _build_transfer(sections: Mapping[str, Any], directory: str | Path) -> Job:
+def _build_attack(sections: Mapping[str, Any], directory: str | Path) -> Job:
     check_sections(sections, ("networks", "target", "evaluator"), optional=("source",))
     if not isinstance(sections["networks"], str):
         raise SettingError(f"must be a folder, got {sections['networks']!r}.", "networks")
@@ -146,14 +146,14 @@ def _build_transfer(sections: Mapping[str, Any], directory: str | Path) -> Job:
         )
     named = {**sections, "evaluator": {"name": "attack", **evaluator}}
     given = {key: sections[key] for key in ("networks", "target", "source") if key in sections}
-    job: Job = _build_evaluator(named, TRANSFERS, **given, **_given(sections, directory))
+    job: Job = _build_evaluator(named, ATTACKERS, **given, **_given(sections, directory))
     return job
 
 
 JOBS: dict[str, Callable[[Mapping[str, Any], str | Path], Job]] = {
     "search": _build_one_shot,
     "train": _build_training,
-    "attack": _build_transfer,
+    "attack": _build_attack,
 }
 """Commands that run one job, and the functions that build it from the sections of a file."""
 

@@ -293,7 +293,9 @@ def train(row: str, seed: int, directory: str) -> None:
 def trained(tmp_path, monkeypatch) -> Path:
     """A folder with two trainings, in which the test works."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("nni_robust.job.transfer.choose_device", lambda _: torch.device("cpu"))
+    monkeypatch.setattr(
+        "nni_robust.job.network_attack.choose_device", lambda _: torch.device("cpu")
+    )
     train("one", 0, "trained/exp/a")
     train("other", 1, "trained/exp/b")
     return tmp_path

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nni_robust.attack import Attack
-from nni_robust.attack import Transfer as TransferAttack
+from nni_robust.attack import Attack, Transfer
 from nni_robust.check import SettingError, check_count, check_seed
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
 from nni_robust.job.base import Job, Metrics, choose_device
@@ -20,7 +19,7 @@ from nni_robust.settings.description import describe, describe_arguments
 _KEYS = ("table", "row", "seed")  # of a training
 
 
-class Transfer(Job):
+class NetworkAttack(Job):
     """Attack one trained network on its test images.
 
     Parameters
@@ -130,7 +129,7 @@ class Transfer(Job):
         attacks: Sequence[Attack] = self.attacks
         if "source" in places:
             source = load_chosen(places["source"]).to(device)
-            attacks = [TransferAttack(source=source, attack=attack) for attack in attacks]
+            attacks = [Transfer(source=source, attack=attack) for attack in attacks]
         accuracies = measure_robustness(
             load_chosen(places["target"]).to(device),
             x,
