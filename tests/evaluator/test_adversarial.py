@@ -201,5 +201,7 @@ def test_the_evaluator_is_stored_by_name_and_arguments():
 
 
 def test_a_wrong_attack_mode_is_refused():
-    with pytest.raises(ValueError, match="attack_mode must be 'train' or 'eval', got 'test'"):
+    with pytest.raises(
+        ValueError, match=r"attack_mode must be one of \['train', 'eval'\], got 'test'"
+    ):
         AdversarialClassification(data=Synthetic(**DATA), attack_mode="test", **QUIET)

@@ -13,9 +13,8 @@ from nni_robust.attack import PGD, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
 from nni_robust.training import Recipe
-from nni_robust.training.carried_perturbation import CarriedPerturbation
+from nni_robust.training.free_training import CarriedPerturbation, Replayed
 from nni_robust.training.objective import Free
-from nni_robust.training.replayed_data import Replayed
 
 DATA = {"num_classes": 3, "image_shape": (1, 4, 4), "num_examples": 40, "batch_size": 12}
 

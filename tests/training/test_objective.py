@@ -10,6 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from nni_robust.attack import FGSM, PGD, ThreatModel
+from nni_robust.training.loss import mart_loss, trades_loss
 from nni_robust.training.objective import (
     MART,
     OBJECTIVES,
@@ -18,8 +19,6 @@ from nni_robust.training.objective import (
     Clean,
     Fast,
     Free,
-    mart_loss,
-    trades_loss,
 )
 
 THREAT = ThreatModel(epsilon=0.1)
@@ -134,7 +133,7 @@ def test_trades_refuses_an_attack_that_cannot_climb_the_divergence():
         (MART, {"beta": math.nan}, "beta must not be negative, got nan"),
         (Fast, {"step_share": 0.0}, "step_share must be positive, got 0.0"),
         (Fast, {"guard": 0.0}, r"guard must lie in \(0, 1\], got 0.0"),
-        (Free, {"replays": 0}, "replays must be at least 1, got 0"),
+        (Free, {"replays": 0}, "replays must be a whole number of at least 1, got 0"),
         (Free, {"step_share": -1.0}, "step_share must be positive"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import nn
 from nni_robust.attack import PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
-from nni_robust.evaluator.adversarial import logged_metrics
+from nni_robust.evaluator.report_to_nni import logged_metrics
 from nni_robust.training import Recipe
 from nni_robust.training.objective import Fast
 from nni_robust.training.overfitting_guard import OverfittingGuard
