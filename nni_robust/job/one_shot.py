@@ -18,7 +18,7 @@ from torch import nn
 from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.attack.base import check_count
 from nni_robust.data import RobustDataModule
-from nni_robust.evaluator.robustness import check_suite
+from nni_robust.evaluator.suite import check_suite
 from nni_robust.job.callbacks import SHORT_NAMES, SupernetPerEpoch
 from nni_robust.job.journal import Journal
 from nni_robust.job.measure import Measure, Metrics

@@ -19,7 +19,7 @@ from torch import nn
 from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator.fsp import CellInput
-from nni_robust.evaluator.robustness import check_suite
+from nni_robust.evaluator.suite import check_suite
 from nni_robust.functional.fsp import Normalize
 from nni_robust.job.callbacks import (
     RobustnessPerEpoch,

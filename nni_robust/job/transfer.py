@@ -14,7 +14,8 @@ from nni_robust.attack import Attack, Transfer
 from nni_robust.attack.base import check_count
 from nni_robust.data import Examples
 from nni_robust.evaluator.outcome import Robustness
-from nni_robust.evaluator.robustness import check_suite, measure_robustness
+from nni_robust.evaluator.robustness import measure_robustness
+from nni_robust.evaluator.suite import check_suite
 from nni_robust.job.build import OPTIONS, at_scale
 from nni_robust.job.measure import Metrics
 from nni_robust.job.training import choose_device

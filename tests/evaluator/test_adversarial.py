@@ -1,4 +1,4 @@
-"""Adversarial training: by itself, and under NNI's own one-shot strategies."""
+"""Adversarial training, alone and under one-shot strategies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUIET = {
 
 
 class Spy(Attack):
-    """Counts the attacks of another attack, and how far the images moved."""
+    """Runs another attack and records how far the images moved."""
 
     def __init__(self) -> None:
         super().__init__(threat_model=ATTACK.threat_model)
@@ -49,7 +49,7 @@ class Spy(Attack):
 
 
 class UserSpace(ModelSpace):
-    """What a user of NNI writes: two LayerChoices."""
+    """A space as a user of NNI writes it: two LayerChoices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def search(
     return next(iter(strategy.list_models())).sample
 
 
-@pytest.mark.filterwarnings("ignore")  # NNI's one-shot code and Lightning warn of each other
+@pytest.mark.filterwarnings("ignore")  # NNI's one-shot code and Lightning warn about each other
 @pytest.mark.parametrize("strategy", [RandomOneShot, DARTS, GumbelDARTS, Proxyless])
 def test_nnis_one_shot_strategies_become_adversarial_on_a_users_space(strategy):
     spy = Spy()
@@ -157,7 +157,7 @@ def test_adversarial_training_resists_better_than_clean_training():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_training_is_the_same_for_one_seed():
+def test_one_seed_gives_one_training():
     a, b = (train(Recipe(), ATTACK, max_epochs=2) for _ in range(2))
     for left, right in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(left, right)
@@ -182,7 +182,7 @@ def test_every_recipe_trains_for_an_epoch(name):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_network_without_an_auxiliary_head_is_refused_where_one_is_weighed():
+def test_a_network_without_an_auxiliary_head_is_refused_if_the_recipe_weighs_one():
     recipe = Recipe(objective=OBJECTIVES["clean"](), auxiliary_weight=0.4)
     with pytest.raises(ValueError, match=r"recipe\.auxiliary_weight must be 0 for a network"):
         train(recipe, None, max_epochs=1)
