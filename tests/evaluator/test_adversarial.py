@@ -11,7 +11,7 @@ import pytest
 import torch
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
-from nni.nas.space import RawFormatModelSpace
+from nni.nas.space import RawFormatModelSpace, SimplifiedModelSpace
 from nni.nas.strategy import DARTS, GumbelDARTS, Proxyless, RandomOneShot
 from torch import nn
 
@@ -186,6 +186,29 @@ def test_a_network_without_an_auxiliary_head_is_refused_if_the_recipe_weighs_one
     recipe = Recipe(objective=OBJECTIVES["clean"](), auxiliary_weight=0.4)
     with pytest.raises(ValueError, match=r"recipe\.auxiliary_weight must be 0 for a network"):
         train(recipe, None, max_epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("objective", ["pgd_at", "free"])
+def test_loaders_of_our_data_reach_a_trial_within_nnis_64_kilobytes(objective):
+    data = Synthetic(**{**DATA, "num_examples": 600})  # 150 KB of images
+    evaluator = AdversarialClassification(
+        train_dataloaders=data.train_dataloader(),
+        val_dataloaders=data.val_dataloader(),
+        train_attack=ATTACK,
+        recipe=Recipe(objective=OBJECTIVES[objective]()),
+        max_epochs=1,
+        **QUIET,
+    )
+    model = SimplifiedModelSpace.from_model(UserSpace(), evaluator).random()
+    # As TunerCommandChannel.send_trial does.
+    payload = nni.dump({"parameters": model}, pickle_size_limit=64 * 1024)
+    assert len(payload) < 8 * 1024
+    received = nni.load(payload)["parameters"]
+    assert received.sample == model.sample
+    received.evaluator.evaluate(received.executable_model())
+    robust = received.evaluator.trainer.callback_metrics["train_robust"]
+    assert 0 < robust <= 1
 
 
 def test_a_recipe_is_stored_with_its_objective():
