@@ -39,9 +39,7 @@ def test_the_network_computes_the_same(network):
     features = []
     network.cells[-1].register_forward_hook(lambda *args: features.append(args[2]))
     network(x)
-    assert features[0].is_contiguous(
-        memory_format=torch.channels_last
-    )  # up to the last layer
+    assert features[0].is_contiguous(memory_format=torch.channels_last)  # up to the last layer
 
 
 def test_an_evaluation_leaves_weights_as_it_found_them(network):
