@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, bool]] = [
     ("check", False),
     ("atomic", False),
     ("record", False),
+    ("network_state", False),
     ("functional", False),
     ("data", False),
     ("model", False),

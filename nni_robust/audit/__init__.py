@@ -1,4 +1,4 @@
-"""Checks whether an accuracy under attack can be believed: the audit for masked gradients."""
+"""The audit for masked gradients: checks whether an accuracy under attack can be trusted."""
 
 from __future__ import annotations
 

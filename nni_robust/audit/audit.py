@@ -1,4 +1,4 @@
-"""The audit of a network: whether its accuracy under attack is to be believed."""
+"""The audit of a network: whether its accuracy under attack can be trusted."""
 
 from __future__ import annotations
 
@@ -7,47 +7,47 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from nni_robust.attack import ThreatModel
-from nni_robust.attack.base import check_count
-from nni_robust.audit.checks import (
-    Finding,
-    black_box,
-    budgets,
-    determinism,
-    gradients,
-    loss_scale,
-    mode,
-    noise,
-    one_step,
-    outputs,
-    restarts,
-    steps,
-    transfer,
+from nni_robust.audit.attack_checks import (
+    check_black_box,
+    check_budgets,
+    check_gradients,
+    check_loss_scale,
+    check_noise,
+    check_one_step,
+    check_restarts,
+    check_steps,
+    check_transfer,
 )
-from nni_robust.audit.context import Bench, share
-from nni_robust.audit.verdict import Audit, Check
+from nni_robust.audit.audited_network import AuditedNetwork, fraction
+from nni_robust.audit.clean_checks import check_determinism, check_mode, check_outputs
+from nni_robust.audit.verdict import Audit, Check, Finding
+from nni_robust.check import SettingError, check_count
 
-FEWEST = 20
-"""Images classified right, without which attacks tell nothing."""
+MIN_RIGHT = 20
+"""Smallest number of images classified right; with fewer, attacks tell nothing."""
 
-LOOKS: dict[str, Callable[[Bench], Finding]] = {
-    "outputs": outputs,
-    "determinism": determinism,
-    "mode": mode,
+CLEAN_CHECKS: dict[str, Callable[[AuditedNetwork], Finding]] = {
+    "outputs": check_outputs,
+    "determinism": check_determinism,
+    "mode": check_mode,
 }
-"""Checks of the network as it runs on clean images."""
+"""Checks of the network on clean images."""
 
-TRIALS: dict[str, Callable[[Bench], Finding]] = {
-    "gradients": gradients,
-    "one step": one_step,
-    "steps": steps,
-    "restarts": restarts,
-    "budgets": budgets,
-    "noise": noise,
-    "loss scale": loss_scale,
-    "black box": black_box,
-    "transfer": transfer,
+ATTACK_CHECKS: dict[str, Callable[[AuditedNetwork], Finding]] = {
+    "gradients": check_gradients,
+    "one step": check_one_step,
+    "steps": check_steps,
+    "restarts": check_restarts,
+    "budgets": check_budgets,
+    "noise": check_noise,
+    "loss scale": check_loss_scale,
+    "black box": check_black_box,
+    "transfer": check_transfer,
 }
-"""Checks that attack images which are classified right, from cheap to costly."""
+"""Checks that attack the images classified right, from cheap to costly."""
+
+CHECKS = CLEAN_CHECKS | ATTACK_CHECKS
+"""All checks in the order in which they run."""
 
 
 def audit_robustness(
@@ -62,44 +62,44 @@ def audit_robustness(
     seed: int = 0,
     progress: Callable[[Check], object] | None = None,
 ) -> Audit:
-    """Look for signs that attacks by gradient tell of the gradient rather than of the network.
+    """Look for signs that gradient attacks fail because of the gradient, not of the network.
 
-    All attacks are tried on the same images, those that are classified right, and compared image
-    by image. The checks are the keys of :data:`LOOKS` and :data:`TRIALS`.
+    All attacks attack the same images, those that are classified right, and are compared image by
+    image. The checks are the keys of :data:`CHECKS`.
 
     Parameters
     ----------
     network, x, y, batch_size, seed
         As for :func:`nni_robust.evaluator.robustness.measure_robustness`.
     threat_model
-        What the adversary may do, within a radius above 0.
+        What the adversary may do, with a radius above 0.
     surrogate
-        A network in evaluation mode, on the same device, whose attacked images are shown to this
-        one. Without it the network itself serves where it rounds or detaches, as
+        A network in evaluation mode, on the same device. Images attacked on it are tried on the
+        audited network. Without a surrogate, a network that rounds or detaches is replaced by its
         :class:`nni_robust.audit.straight_through.StraightThrough`.
     queries
-        Of Square, the attack that sees no gradient.
+        Number of queries of Square, the attack that sees no gradient.
     progress
         Called with every check when it is done.
 
     Raises
     ------
-    ValueError
-        If the radius is 0, there are no images or queries, or the network does not compute in
+    SettingError
+        If the radius is 0, if there are no images or queries, or if the network does not compute in
         float32 or float64.
 
     Notes
     -----
     Carlini et al., *On Evaluating Adversarial Robustness*, 2019; Athalye, Carlini and Wagner,
-    *Obfuscated Gradients Give a False Sense of Security*, 2018, Sec. 3.1. That all checks pass
-    proves nothing: an attack made for the network may do better.
+    *Obfuscated Gradients Give a False Sense of Security*, 2018, Sec. 3.1. Passing all checks proves
+    nothing: an attack designed for the network may do better.
     """
     if threat_model.epsilon == 0:
-        raise ValueError("threat_model must have a radius above 0 for an audit, got 0.")
+        raise SettingError("must have a radius above 0 for an audit, got 0.", "threat_model")
     if len(x) == 0:
-        raise ValueError("x must hold at least one image, got none.")
+        raise SettingError("must hold at least one image, got none.", "x")
     check_count("queries", queries)
-    bench = Bench(
+    audited = AuditedNetwork(
         network,
         x,
         y,
@@ -109,21 +109,22 @@ def audit_robustness(
         batch_size=batch_size,
         seed=seed,
     )
+    enough = audited.num_right >= MIN_RIGHT
     checks = []
-    for name, run in {**LOOKS, **TRIALS}.items():
-        possible = name in LOOKS or bench.num_right >= FEWEST
-        verdict, measured, meaning = run(bench) if possible else _too_few(bench)
+    for name, check in CHECKS.items():
+        possible = enough or name in CLEAN_CHECKS
+        verdict, measured, meaning = check(audited) if possible else _too_few(audited)
         checks.append(Check(name=name, verdict=verdict, measured=measured, meaning=meaning))
         if progress:
             progress(checks[-1])
     return Audit(
         num_images=len(x),
-        clean_accuracy=share(bench.right),
-        robust_accuracy=share(bench.standing()) if bench.num_right >= FEWEST else None,
+        clean_accuracy=fraction(audited.right),
+        robust_accuracy=fraction(audited.robust_mask()) if enough else None,
         checks=tuple(checks),
     )
 
 
-def _too_few(bench: Bench) -> Finding:
-    measured: dict[str, float] = {"images": bench.num_right}
-    return "skipped", measured, f"Fewer than {FEWEST} images are classified right: take more."
+def _too_few(audited: AuditedNetwork) -> Finding:
+    measured: dict[str, float] = {"images": audited.num_right}
+    return "skipped", measured, f"Fewer than {MIN_RIGHT} images are classified right: take more."

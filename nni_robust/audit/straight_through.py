@@ -1,4 +1,4 @@
-"""A stand-in for a network with layers that let no gradient through."""
+"""A stand-in for a network with layers that no gradient passes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _STAIRS = frozenset(
 
 
 class StraightThrough(nn.Module):
-    """The same network, whose steps have the derivative of the identity.
+    """The same network, but its step functions have the derivative of the identity.
 
-    Steps are ``round``, ``floor``, ``ceil``, ``trunc`` and ``sign``, and ``detach`` counts as one;
-    those in place and casts to whole numbers are not seen. The outputs are those of the network,
-    up to the last bits.
+    Step functions are ``round``, ``floor``, ``ceil``, ``trunc`` and ``sign``; ``detach`` counts as
+    one. In-place versions and casts to integers are not recognised. The outputs are those of the
+    network up to rounding errors.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class StraightThrough(nn.Module):
     Notes
     -----
     Athalye, Carlini and Wagner, *Obfuscated Gradients Give a False Sense of Security*, 2018,
-    Sec. 4.1: a backward pass through the identity in place of a layer that is close to it.
+    Sec. 4.1: a layer that is close to the identity is replaced by it in the backward pass.
 
     Examples
     --------
@@ -59,7 +59,7 @@ class StraightThrough(nn.Module):
         return logits
 
     def num_steps(self, x: Tensor) -> int:
-        """Count the steps that a gradient would meet on its way back to the images."""
+        """Count the step functions between the logits and the images."""
         x = x.detach().requires_grad_()
         mode = _Straighten()
         with torch.enable_grad(), mode:
@@ -68,7 +68,7 @@ class StraightThrough(nn.Module):
 
 
 class _Straighten(TorchFunctionMode):
-    """Watch all operations of torch, and give steps another derivative."""
+    """Intercept all operations of torch, and replace the derivative of step functions."""
 
     def __init__(self) -> None:
         super().__init__()

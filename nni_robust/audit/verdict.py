@@ -1,4 +1,4 @@
-"""What a check finds: a verdict, the numbers behind it, and what they mean."""
+"""What a check found: a verdict, the numbers behind it, and what they mean."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from nni_robust.functional.interval import accuracy_interval
 
 Verdict = Literal["skipped", "pass", "warn", "fail"]  # from mild to severe
 
+Finding = tuple[Verdict, dict[str, float], str]
+"""Verdict, measured numbers and meaning; see :class:`Check`."""
+
 _WARN, _FAIL = 0.05, 0.01  # levels of the one-sided sign test
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What one check has found.
+    """What one check found.
 
     Parameters
     ----------
     name
-        Names it in tables and records.
+        Name in tables and records.
     verdict
-        ``fail`` where an accuracy under these attacks is not to be believed, ``warn`` where it is
-        to be looked at, ``skipped`` where nothing could be measured.
+        ``fail`` if an accuracy under these attacks cannot be trusted, ``warn`` if it needs a closer
+        look, ``skipped`` if nothing could be measured.
     measured
-        Numbers by name: a whole number counts images, another is a share.
+        Numbers by name. A whole number counts images, any other is a fraction.
     meaning
-        What it means and what to do, or why it was skipped; a sentence.
+        One sentence: what the numbers mean and what to do, or why the check was skipped.
     """
 
     name: str
@@ -39,17 +42,17 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What all checks of a network have found.
+    """What all checks of a network found.
 
     Parameters
     ----------
     num_images
-        Images, all of them clean to begin with.
+        Number of clean images.
     clean_accuracy
-        Share that is classified right.
+        Fraction of them that is classified right.
     robust_accuracy
-        Share that is classified right whatever a check tried on it within the threat model; None
-        where none tried anything.
+        Fraction that is classified right under everything that a check tried within the threat
+        model; None if no check attacked.
     checks
         In the order in which they ran.
     """
@@ -61,17 +64,17 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """The most severe verdict of all checks; none is a pass where no attack was tried."""
+        """The most severe verdict of all checks; ``skipped`` instead of ``pass`` without attack."""
         verdict = most_severe(*(check.verdict for check in self.checks))
         return "skipped" if verdict == "pass" and self.robust_accuracy is None else verdict
 
-    def describe(self) -> dict[str, Any]:
-        """Write the findings as values of JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the findings as JSON values."""
         return {"verdict": self.verdict, **asdict(self)}
 
 
 def most_severe(*verdicts: Verdict) -> Verdict:
-    """Give the most severe of several verdicts.
+    """Return the most severe of several verdicts.
 
     Examples
     --------
@@ -82,22 +85,22 @@ def most_severe(*verdicts: Verdict) -> Verdict:
 
 
 def verdict_on_share(count: int, num_images: int, *, tolerated: float) -> Verdict:
-    """Judge how many images there are that should not be.
+    """Judge a number of images that should be zero.
 
     Parameters
     ----------
     count
-        Such images.
+        Number of such images.
     num_images
-        Images among which they were looked for.
+        Number of images searched.
     tolerated
-        Share that passes.
+        Fraction that passes.
 
     Returns
     -------
     Verdict
-        ``warn`` above the tolerated share, ``fail`` if all of the 95 % interval of Wilson lies
-        above it.
+        ``warn`` above the tolerated fraction; ``fail`` if the whole 95 % Wilson interval is above
+        it.
 
     Examples
     --------
@@ -111,17 +114,18 @@ def verdict_on_share(count: int, num_images: int, *, tolerated: float) -> Verdic
 
 
 def verdict_on_order(only_weaker: int, only_stronger: int) -> Verdict:
-    r"""Judge whether of two attacks on the same images the weaker one does better.
+    r"""Judge whether the weaker of two attacks does better on the same images.
 
-    Images that both fool, or neither, do not tell. If the two were alike, each of the others would
-    be fooled by either with probability 1/2, whence the sign test of McNemar: with b and c images,
+    Only images that exactly one attack fools tell the two apart. If the attacks were equally
+    strong, each of these images would be fooled by either one with probability 1/2. This is the
+    sign test of McNemar: with b and c such images,
 
     .. math:: p = 2^{-(b + c)} \sum_{k = b}^{b + c} \binom{b + c}{k}.
 
     Parameters
     ----------
     only_weaker, only_stronger
-        Numbers b and c of images that only the one, or only the other attack fools.
+        Numbers b and c of images that only the weaker or only the stronger attack fools.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from nni_robust.attack import PGD, ThreatModel
-from nni_robust.audit.audit import LOOKS, TRIALS, audit_robustness
+from nni_robust.audit.audit import CHECKS, audit_robustness
 from nni_robust.audit.verdict import Audit
 from nni_robust.command.evaluate import Request, check_outputs, requested_device, subjects
 from nni_robust.command.target import Subject, named_subject
@@ -73,7 +73,7 @@ def audit(
                 "surrogate_weights": describe(surrogate_weights),
                 "queries": queries,
             },
-            details={"audit": found.describe()},
+            details={"audit": found.as_json()},
             versions={**installed_versions(), **_library_version()},
         )
         sys.stdout.write(f"{audit_table(record)}\n")
@@ -101,7 +101,7 @@ def _findings(
     for network in [subject.network] if surrogate is None else [subject.network, surrogate]:
         check_fit(network.to(device), data)
     x, y = data.examples(request.split, request.limit)
-    with tqdm(total=len(LOOKS | TRIALS), unit="check", file=sys.stderr, disable=None) as bar:
+    with tqdm(total=len(CHECKS), unit="check", file=sys.stderr, disable=None) as bar:
         return audit_robustness(
             subject.network,
             x,

@@ -24,8 +24,8 @@ from nni_robust.command.target import (
 )
 from nni_robust.command.verify import progress_bar
 from nni_robust.data import DATASETS, Examples, RobustDataModule
-from nni_robust.evaluator.robustness import check_suite, measure_robustness
-from nni_robust.evaluator.suite import TIERS
+from nni_robust.evaluator.robustness import measure_robustness
+from nni_robust.evaluator.suite import TIERS, check_suite
 from nni_robust.job.base import choose_device
 from nni_robust.job.build import conditions_of
 from nni_robust.record import Record, installed_versions
@@ -197,7 +197,7 @@ class _Run:
             seed=request.seed,
             genotype=self.subject.genotype,
             settings=self._settings(attacks, threat_model),
-            details={"robustness": result.describe(), "outcomes": result.outcomes},
+            details={"robustness": result.as_json(), "outcomes": result.outcomes},
             versions={**installed_versions(), **_library_version(attacks)},
         )
         if output:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,6 +104,9 @@ class TensorLoader:
         middle; see :func:`nni_robust.data.image.random_box`. Needs ``seed`` and files.
     flip
         Whether to mirror images at random. Needs ``seed``.
+    read_again
+        Returns ``x`` and ``y`` once more. A copy or a pickle of the loader then leaves them out,
+        and reads them when they are first used.
     """
 
     #: Lightning tells the epoch to what a loader names as its sampler, and asks for both names.
@@ -118,6 +122,7 @@ class TensorLoader:
         crop_padding: int = 0,
         crop_area: float | None = None,
         flip: bool = False,
+        read_again: Callable[[], tuple[Images, Tensor]] | None = None,
     ) -> None:
         check_count("batch_size", batch_size, 1)
         if seed is None and (crop_padding or crop_area or flip):
@@ -131,12 +136,29 @@ class TensorLoader:
             )
         self.batch_size = batch_size
         self.epoch = 0
-        self._x = x
-        self._y = y
+        self._images: tuple[Images, Tensor] | None = (x, y)
+        self._read_again = read_again
         self._seed = seed
         self._crop_padding = crop_padding
         self._crop_area = crop_area
         self._flip = flip
+
+    @property
+    def _x(self) -> Images:
+        return self._read()[0]
+
+    @property
+    def _y(self) -> Tensor:
+        return self._read()[1]
+
+    def _read(self) -> tuple[Images, Tensor]:
+        if self._images is None:
+            assert self._read_again is not None  # __getstate__ sees to it
+            self._images = self._read_again()
+        return self._images
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_images": None if self._read_again else self._images}
 
     @property
     def sampler(self) -> TensorLoader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -98,11 +99,11 @@ class RobustDataModule(LightningDataModule, ABC):  # type: ignore[misc]  # Light
 
     def val_dataloader(self) -> TensorLoader:
         """Make a loader of the validation images, always in the same order."""
-        return TensorLoader(*self._split("validation"), batch_size=self.batch_size)
+        return self._loader("validation")
 
     def test_dataloader(self) -> TensorLoader:
         """Make a loader of the test images, always in the same order."""
-        return TensorLoader(*self._split("test"), batch_size=self.batch_size)
+        return self._loader("test")
 
     def examples(self, split: SplitName, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """Give the images and labels of one split in memory, without augmentation.
@@ -164,13 +165,21 @@ class RobustDataModule(LightningDataModule, ABC):  # type: ignore[misc]  # Light
         """
 
     def _training_loader(self, name: str) -> TensorLoader:
-        return TensorLoader(
-            *self._split(name),
-            batch_size=self.batch_size,
+        return self._loader(
+            name,
             seed=self.seed,
             crop_padding=self.crop_padding if self.augment else 0,
             crop_area=self.crop_area if self.augment else None,
             flip=self.flip and self.augment,
+        )
+
+    def _loader(self, name: str, **options: Any) -> TensorLoader:
+        """Return a loader of one split, which is pickled without its images."""
+        return TensorLoader(
+            *self._split(name),
+            batch_size=self.batch_size,
+            read_again=partial(self._split, name),
+            **options,
         )
 
     def _split(self, name: str) -> tuple[Images, Tensor]:

@@ -1,16 +1,13 @@
-"""Evaluators: what a network is worth."""
+"""Evaluators: adversarial training, robust accuracy, FSP distance."""
 
 from __future__ import annotations
 
 from nni.nas.evaluator import Evaluator
 
-from nni_robust.evaluator.adversarial import (
-    AdversarialClassification,
-    AdversarialClassificationModule,
-    ReportToNNI,
-)
+from nni_robust.evaluator.adversarial import AdversarialClassification
 from nni_robust.evaluator.fsp import FSPDistance, FSPFilter, cell_fsp_distances
 from nni_robust.evaluator.outcome import Robustness
+from nni_robust.evaluator.report_to_nni import ReportToNNI
 from nni_robust.evaluator.robustness import (
     RobustAccuracy,
     attacked_accuracy,
@@ -22,7 +19,6 @@ __all__ = [
     "EVALUATORS",
     "TIERS",
     "AdversarialClassification",
-    "AdversarialClassificationModule",
     "FSPDistance",
     "FSPFilter",
     "ReportToNNI",

@@ -1,10 +1,10 @@
-"""FSP distance of the cells of a network, as a measure, an evaluator and a filter."""
+"""FSP distance of a network's cells, as a function, an evaluator and a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import nni
 import torch
@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nni_robust.attack import PGD, Attack
+from nni_robust.check import SettingError, check_choice, check_count
+from nni_robust.evaluator.report_to_nni import report_final
 from nni_robust.functional.fsp import Normalize, Pool, Reduction, fsp_distance
+from nni_robust.network_state import evaluation_mode
 
 CellInput = Literal["prev", "prev_prev", "concat"]
 
@@ -30,76 +33,71 @@ def cell_fsp_distances(
     cell_input: CellInput = "prev",
     batch_size: int = 64,
 ) -> list[float]:
-    """Measure how far an attack moves the FSP matrix of every cell, averaged over the images.
+    """Return how far an attack moves the FSP matrix of every cell, averaged over the images.
 
     Parameters
     ----------
     network
         A network with a list of ``cells``, each called with the outputs of the two cells before
-        it; runs in evaluation mode and is left in the mode found.
+        it. It runs in evaluation mode, and every module is left in its own mode.
     x, x_adv
-        Clean and attacked images, (N, C, H, W).
+        Clean and attacked images, shape (N, C, H, W).
     normalize, pool, reduction
         See :func:`nni_robust.functional.fsp.fsp_distance`.
     cell_input
-        Which of the two inputs the matrix correlates with the output: the previous cell's, the
-        one before it, or both, one after the other.
+        Which input of the cell the matrix correlates with its output: that from the previous cell,
+        that from the cell before it, or both concatenated.
     batch_size
-        Images run at once.
+        Number of images run at once.
 
     Returns
     -------
     list of float
-        One distance a cell.
+        One distance per cell.
 
     Notes
     -----
-    [RobNets] Eq. 4. The paper does not say which input is meant; ``prev`` is the default.
+    [RobNets] Eq. 4. The paper does not say which input it means; ``prev`` is the default.
     """
     total = torch.zeros(len(_cells(network)), dtype=torch.float64)
     device = next(network.parameters()).device
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad(), _features(network, cell_input) as features:
-            for clean, attacked in zip(
-                torch.split(x, batch_size), torch.split(x_adv, batch_size), strict=True
-            ):
-                network(clean.to(device))
-                before = list(features)
-                features.clear()
-                network(attacked.to(device))
-                for index, (a, b) in enumerate(zip(before, features, strict=True)):
-                    total[index] += _sum(a, b, normalize, pool, reduction)
-                features.clear()
-    finally:
-        network.train(was_training)
+    with evaluation_mode(network), torch.no_grad(), _features(network, cell_input) as features:
+        for clean, attacked in zip(
+            torch.split(x, batch_size), torch.split(x_adv, batch_size), strict=True
+        ):
+            network(clean.to(device))
+            before = list(features)
+            features.clear()
+            network(attacked.to(device))
+            for index, (a, b) in enumerate(zip(before, features, strict=True)):
+                total[index] += _sum(a, b, normalize, pool, reduction)
+            features.clear()
     return (total / len(x)).tolist()
 
 
 @nni.trace
 class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
-    """Evaluator that measures the FSP distance of a network's deep cells.
+    """Evaluator that measures the mean FSP distance of a network's last cells.
 
-    Reports a dict whose ``default`` is the distance with its sign changed, so that larger is
-    better, and ``fsp``, the distance.
+    Reports a dict with ``fsp``, the distance, and ``default``, the negative distance, because NNI
+    maximises.
 
     Parameters
     ----------
     data
-        Data module; validation images are used.
+        Data module, whose validation images are used.
     attack
         Attack of the images.
     num_examples
-        Number of images; the estimate settles at about 512.
+        Number of images; None for all. About 512 give a stable estimate.
     last_cells
-        The score is the mean over this many last cells.
+        Number of last cells in the mean.
     normalize, pool, reduction, cell_input
         See :func:`cell_fsp_distances`.
     batch_size
-        Images run at once.
+        Number of images run at once.
     seed
-        Of the attack's random starts.
+        Seed of the attack's random starts.
     """
 
     def __init__(
@@ -116,8 +114,7 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
-        if last_cells < 1:
-            raise ValueError(f"last_cells must be at least 1, got {last_cells!r}.")
+        check_count("last_cells", last_cells)
         self.data = data
         self.attack = attack
         self.num_examples = num_examples
@@ -132,53 +129,49 @@ class FSPDistance(Evaluator):  # type: ignore[misc]  # NNI is untyped
         self.seed = seed
 
     def examples(self, network: nn.Module) -> tuple[Tensor, Tensor]:
-        """Give the validation images, clean and attacked."""
+        """Return the validation images, clean and attacked."""
         x, y = self.data.examples("validation", self.num_examples)
         device = next(network.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
         size = self.options["batch_size"]
-        was_training = network.training
-        network.eval()
-        try:
+        with evaluation_mode(network):
             x_adv = [
                 self.attack(network, a.to(device), b.to(device), generator=generator).cpu()
                 for a, b in zip(torch.split(x, size), torch.split(y, size), strict=True)
             ]
-        finally:
-            network.train(was_training)
         return x, torch.cat(x_adv)
 
     def distances(self, network: nn.Module) -> list[float]:
-        """Give the distance of every cell."""
+        """Return the distance of every cell."""
         return cell_fsp_distances(network, *self.examples(network), **self.options)
 
     def score(self, network: nn.Module) -> float:
-        """Give the mean distance over the last cells."""
+        """Return the mean distance of the last cells."""
         return deep_cell_mean(self.distances(network), self.last_cells)
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Measure a network, and report to NNI where there is a trial to report for."""
+        """Return the metrics of a network, and report them to NNI in a trial."""
         distance = self.score(model)
         metrics = {"default": -distance, "fsp": distance}
-        if nni.get_current_parameter() is not None:
-            nni.report_final_result(metrics)
+        report_final(metrics)
         return metrics
 
 
 class FSPFilter:
-    """Predicate for NNI's ``Filter``: lets a network pass whose deep cells move little.
+    """Predicate for NNI's ``Filter``: accept networks whose last cells an attack moves little.
 
     ``Chain(RegularizedEvolution(), Filter(FSPFilter(FSPDistance(data=data), maximum=0.006)))``
 
     Parameters
     ----------
     distance
-        What measures the distance.
+        Measures the distance.
     maximum
-        Largest distance that passes; the paper's is 0.006.
+        Largest distance that is accepted; 0.006 in the paper.
     network
-        Gives the network of an executable model, weights included. The default is the model's
-        own: trained weights, if the space is a trained supernet in NNI's ``raw`` format.
+        Returns the network of an executable model, with its weights. By default it is the model's
+        own network, with trained weights if the space is a trained supernet in NNI's ``raw``
+        format.
     """
 
     def __init__(
@@ -189,18 +182,18 @@ class FSPFilter:
         network: Callable[[ExecutableModelSpace], nn.Module] | None = None,
     ) -> None:
         if not maximum > 0:
-            raise ValueError(f"maximum must be positive, got {maximum!r}.")
+            raise SettingError(f"must be positive, got {maximum!r}.", "maximum")
         self.distance = distance
         self.maximum = maximum
         self.network = network or (lambda model: model.executable_model())
 
     def __call__(self, model: ExecutableModelSpace) -> bool:
-        """Whether the model's distance is at most the maximum."""
+        """Return whether the model's distance is at most the maximum."""
         return self.distance.score(self.network(model)) <= self.maximum
 
 
 def deep_cell_mean(distances: list[float], last_cells: int) -> float:
-    """Average the distances of the last cells; of all, if there are fewer."""
+    """Return the mean distance of the last cells, or of all if there are fewer."""
     deep = distances[-last_cells:]
     return sum(deep) / len(deep)
 
@@ -208,17 +201,17 @@ def deep_cell_mean(distances: list[float], last_cells: int) -> float:
 def _cells(network: nn.Module) -> nn.ModuleList:
     cells = getattr(network, "cells", None)
     if not isinstance(cells, nn.ModuleList):
-        raise ValueError(
-            "network must have a list of its cells as `cells`, each called with the outputs of "
-            f"the two cells before it, got {type(network).__name__}."
+        raise SettingError(
+            "must have a list of its cells as `cells`, each called with the outputs of the two "
+            f"cells before it, got {type(network).__name__}.",
+            "network",
         )
     return cells
 
 
 @contextmanager
 def _features(network: nn.Module, cell_input: CellInput) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    if cell_input not in ("prev", "prev_prev", "concat"):
-        raise ValueError(f"cell_input must be 'prev', 'prev_prev' or 'concat', got {cell_input!r}.")
+    check_choice("cell_input", cell_input, get_args(CellInput))
     features: list[tuple[Tensor, Tensor]] = []
 
     def keep(cell: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

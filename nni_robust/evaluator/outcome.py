@@ -1,4 +1,4 @@
-"""What an evaluation finds out: which images withstood which attack."""
+"""The result of an evaluation: which image withstood which attack."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ OUTCOMES = RIGHT, WRONG, NOT_ASKED, OPEN = "1", "0", "-", "?"
 """Outcome of one image: classified right, misclassified, not attacked, not yet known."""
 
 
-class Images(Protocol):
-    """Images in [0, 1]: a tensor (N, C, H, W), or what gives parts of one when it is asked."""
+class ImageSequence(Protocol):
+    """Images in [0, 1]: a tensor (N, C, H, W), or an object that reads parts of one on demand."""
 
     @property
     def shape(self) -> Sequence[int]:
-        """Of the whole tensor."""
+        """Shape of all images: (N, C, H, W)."""
 
     def __len__(self) -> int:
-        """Give the number of images."""
+        """Return the number of images."""
 
     def __getitem__(self, index: Any) -> Tensor:
-        """Give the images of a slice, or of a list of places."""
+        """Return the images of a slice or of a list of indices."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Robustness:
-    """Which images withstood which attack.
+    """Which image withstood which attack.
 
     Parameters
     ----------
     outcomes
-        One string for ``clean``, and one for every attack by its name, in the order in which they
-        ran. Each has one character an image: ``1`` for classified right, ``0`` for misclassified,
-        ``-`` for not attacked, because it was misclassified before.
+        One string for ``clean`` and one per attack, by its name, in the order in which they ran.
+        Each string has one character per image: ``1`` for classified right, ``0`` for
+        misclassified, ``-`` for not attacked because it was misclassified before.
 
     Examples
     --------
@@ -54,39 +54,42 @@ class Robustness:
         return len(self.outcomes["clean"])
 
     @property
-    def standing(self) -> list[bool]:
-        """Whether each image is classified right, clean and under every attack on it."""
+    def robust_mask(self) -> list[bool]:
+        """Per image, whether it is classified right, clean and under every attack tried on it."""
         return [
             outcome[0] == RIGHT and WRONG not in outcome
             for outcome in zip(*self.outcomes.values(), strict=True)
         ]
 
     def num_right(self, name: str) -> int:
-        """Count the images classified right under an attack, ``clean``, or all: ``robust``."""
-        return sum(self.standing) if name == "robust" else self.outcomes[name].count(RIGHT)
+        """Count the images classified right: ``clean``, under one attack, or ``robust``."""
+        return sum(self.robust_mask) if name == "robust" else self.outcomes[name].count(RIGHT)
 
     def num_asked(self, name: str) -> int:
         """Count the images that an attack was tried on."""
         return self.num_images - self.outcomes[name].count(NOT_ASKED)
 
     def accuracies(self) -> dict[str, float]:
-        """Give the accuracy on clean images, for each attack, and under the worst: ``robust``.
+        """Return the accuracies ``clean``, under each attack, and under the worst: ``robust``.
 
-        An image that was not attacked counts as fooled: where fooled images have left the suite,
-        an attack's accuracy is that under all attacks up to it.
+        An image that was not attacked counts as misclassified. If misclassified images leave the
+        suite, the accuracy of an attack is therefore that under all attacks up to it.
         """
         return {name: self.num_right(name) / self.num_images for name in (*self.outcomes, "robust")}
 
     def interval(
         self, name: str, *, confidence: float = 0.95, method: IntervalMethod = "wilson"
     ) -> tuple[float, float]:
-        """Bound an accuracy; see :func:`nni_robust.functional.interval.accuracy_interval`."""
+        """Return the confidence interval of an accuracy.
+
+        See :func:`nni_robust.functional.interval.accuracy_interval`.
+        """
         return accuracy_interval(
             self.num_right(name), self.num_images, confidence=confidence, method=method
         )
 
-    def describe(self, *, confidence: float = 0.95) -> dict[str, Any]:
-        """Write counts, accuracies and intervals as values of JSON, without single images."""
+    def as_json(self, *, confidence: float = 0.95) -> dict[str, Any]:
+        """Return counts, accuracies and intervals as JSON values, without the single images."""
         accuracies = self.accuracies()
         methods: tuple[IntervalMethod, ...] = ("wilson", "clopper_pearson")
         return {

@@ -1,4 +1,4 @@
-"""Evaluations on disk: how far one has come, and which one it is."""
+"""The file of an evaluation that was stopped and can be continued."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from torch import Tensor, nn
 
 from nni_robust.atomic import replacing
 from nni_robust.attack import Attack
-from nni_robust.evaluator.outcome import OUTCOMES, Images
+from nni_robust.check import SettingError, one_line
+from nni_robust.evaluator.outcome import OUTCOMES, ImageSequence
 
 FORMAT = 2
-"""Version of the file; one of another version is not looked for."""
+"""Version of the file. It is part of the file's name, so files of other versions are ignored."""
 
 _IMAGES_AT_ONCE = 256
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")  # differs from run to run
 
 
-class Store:
-    """The file of one evaluation, whose name tells it from all others.
+class ProgressFile:
+    """The outcomes of one evaluation, in a file named by a digest of all its inputs.
 
     Parameters
     ----------
     folder
-        Where the file lies, beside those of other evaluations.
+        Folder of the file; files of other evaluations may be there too.
     network
-        Is told from others by its modules and its weights.
+        Enters the digest with its modules and its weights.
     x, y
         Images and labels.
     attacks
         The suite, in its order.
     **conditions
-        What else the result depends on, as values of JSON.
+        Everything else that the result depends on, as JSON values.
     """
 
     def __init__(
         self,
         folder: str | Path,
         network: nn.Module,
-        x: Images,
+        x: ImageSequence,
         y: Tensor,
         attacks: Sequence[Attack],
         **conditions: Any,
@@ -53,10 +54,10 @@ class Store:
         evaluation = {
             "network": _network_digest(network),
             "images": _image_digest(x, y),
-            "attacks": [_describe(attack) for attack in attacks],
+            "attacks": [_as_json(attack) for attack in attacks],
             **conditions,
         }
-        # As it will be read: a tuple becomes a list.
+        # As it will be read back: a tuple becomes a list.
         self.evaluation: dict[str, Any] = json.loads(json.dumps(evaluation, default=repr))
         identity = json.dumps([FORMAT, self.evaluation], sort_keys=True)
         self.path = Path(folder) / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
@@ -64,7 +65,7 @@ class Store:
         self._num_images = len(x)
 
     def read(self) -> dict[str, str] | None:
-        """Read the outcomes; see :class:`nni_robust.evaluator.outcome.Robustness`.
+        """Return the outcomes so far; see :class:`nni_robust.evaluator.outcome.Robustness`.
 
         Returns
         -------
@@ -73,7 +74,7 @@ class Store:
 
         Raises
         ------
-        ValueError
+        SettingError
             If the file is damaged.
         """
         if not self.path.is_file():
@@ -87,39 +88,40 @@ class Store:
             )
             if [*outcomes] != self._names or not sound:
                 raise ValueError(
-                    f"it must hold an outcome of each of {self._num_images} images for "
+                    f"it must hold an outcome for each of {self._num_images} images and each of "
                     f"{self._names}."
                 )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"state must be the file of an evaluation, but {str(self.path)!r} is damaged: "
-                f"{' '.join(str(error).split())} Delete it to start again."
+            raise SettingError(
+                f"must be the file of an evaluation, but {str(self.path)!r} is damaged: "
+                f"{one_line(error)} Delete it to start again.",
+                "state",
             ) from error
         return outcomes
 
     def write(self, outcomes: Mapping[str, str]) -> None:
-        """Write the outcomes so far: whole, or not at all."""
+        """Write the outcomes so far, the whole file or nothing."""
         content = {"format": FORMAT, "evaluation": self.evaluation, "outcomes": outcomes}
         with replacing(self.path) as scratch:
             scratch.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _describe(value: Any) -> Any:
-    """Write an attack as values of JSON, a network in it as its digest."""
+def _as_json(value: Any) -> Any:
+    """Return an attack as JSON values, with a digest for a network inside it."""
     if isinstance(value, nn.Module):
         return _network_digest(value)
     if dataclasses.is_dataclass(value):
-        fields = {f.name: _describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: _as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"class": type(value).__qualname__, **fields}
     return value
 
 
 def _network_digest(network: nn.Module) -> str:
-    modules = _ADDRESS.sub("", repr(network))  # operations without weights leave no other trace
+    modules = _ADDRESS.sub("", repr(network))  # modules without weights appear only here
     return _digest(network.state_dict(), modules)
 
 
-def _image_digest(x: Images, y: Tensor) -> str:
+def _image_digest(x: ImageSequence, y: Tensor) -> str:
     digest = hashlib.sha256(_digest({"y": y}).encode())
     digest.update(f"{tuple(x.shape)}".encode())
     for start in range(0, len(x), _IMAGES_AT_ONCE):
@@ -130,7 +132,7 @@ def _image_digest(x: Images, y: Tensor) -> str:
 def _digest(tensors: Mapping[str, Any], text: str = "") -> str:
     digest = hashlib.sha256(text.encode())
     for name, value in tensors.items():
-        if isinstance(value, Tensor):  # a module may keep other things in its state
+        if isinstance(value, Tensor):  # the state of a module may hold other things
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             flat = value.detach().cpu().contiguous().reshape(-1)
             digest.update(flat.view(torch.uint8).numpy().data)

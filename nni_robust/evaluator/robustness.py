@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,17 @@ from nni.nas.evaluator import Evaluator
 from torch import Tensor, nn
 
 from nni_robust.attack import PGD, Attack
-from nni_robust.evaluator.outcome import NOT_ASKED, OPEN, RIGHT, WRONG, Images, Robustness
-from nni_robust.evaluator.progress_file import Store
-from nni_robust.training.channels_last import channels_last
+from nni_robust.check import check_choice, check_count
+from nni_robust.evaluator.deployment import as_deployed, check_precision, device_of
+from nni_robust.evaluator.outcome import NOT_ASKED, OPEN, RIGHT, WRONG, ImageSequence, Robustness
+from nni_robust.evaluator.progress_file import ProgressFile
+from nni_robust.evaluator.report_to_nni import report_final
+from nni_robust.evaluator.suite import check_suite
 
 
 def measure_robustness(
     network: nn.Module,
-    x: Images,
+    x: ImageSequence,
     y: Tensor,
     *,
     attacks: Sequence[Attack],
@@ -31,52 +33,51 @@ def measure_robustness(
     state: str | Path | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Robustness:
-    """Attack every image with every attack of a suite, until it is fooled.
+    """Attack every image with the attacks of a suite until one fools the network.
 
-    The network runs in evaluation mode and in float32 proper, without autocast and TF32, and is
-    left as found. The attacks run one after the other, each on full batches of the images that
-    are left.
+    The network runs in evaluation mode and in full float32, without autocast and TF32, and is left
+    as it was found. The attacks run one after another, each on full batches of the remaining
+    images.
 
     Parameters
     ----------
     network
         Maps (N, C, H, W) to logits.
     x, y
-        Images in [0, 1], (N, C, H, W), and labels, (N,), on any device; of images that a dataset
-        leaves in files, a batch at a time is read.
+        Images in [0, 1], (N, C, H, W), and labels, (N,), on any device. Images that a dataset
+        leaves in files are read one batch at a time.
     attacks
         The suite.
     batch_size
-        Images attacked at once.
+        Number of images attacked at once.
     seed
-        Of the attacks' random starts. Every batch of every attack starts with it, so that no
+        Seed of the attacks' random starts. Every batch of every attack starts with it, so that no
         result depends on what ran before.
     keep_fooled
-        Whether an image that one attack has fooled stays for those that follow, so that each
-        attack has an accuracy of its own.
+        Whether an image that fooled the network stays for the next attacks, so that each attack has
+        an accuracy of its own.
     state
-        Folder of a file that is kept up to date after every batch, and from which a stopped
-        evaluation goes on to the same result; None for none. Every evaluation has its own file.
+        Folder of a file that is updated after every batch. A stopped evaluation continues from it
+        and gives the same result. None for no file. Every evaluation has its own file.
     progress
-        Called with the number of images that are settled. Each attack settles all images, and so
-        does the pass over the clean ones before.
+        Called with the number of images that are settled. The clean pass and each attack settle all
+        images.
 
     Raises
     ------
-    ValueError
+    SettingError
         If the suite is empty or ambiguous, if the network does not compute in float32 or float64,
         or if the state is damaged.
     """
     check_suite("attacks", attacks)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size!r}.")
-    _check_precision(network)
+    check_count("batch_size", batch_size)
+    check_precision(network)
     report = progress or (lambda done: None)
     device = device_of(network, x)
     conditions = {"batch_size": batch_size, "seed": seed, "keep_fooled": keep_fooled}
-    store = None if state is None else Store(state, network, x, y, attacks, **conditions)
+    file = None if state is None else ProgressFile(state, network, x, y, attacks, **conditions)
     names = ["clean", *(attack.name for attack in attacks)]
-    known = store.read() if store else None
+    known = file.read() if file else None
     outcomes = {name: list(known[name] if known else OPEN * len(x)) for name in names}
 
     with as_deployed(network, device):
@@ -89,18 +90,18 @@ def measure_robustness(
                 batch = asked[start : start + batch_size]
                 if any(outcomes[name][index] == OPEN for index in batch):
                     images, labels = x[batch].to(device), y[batch].to(device)
-                    right = _withstands(network, images, labels, attack=attack, seed=seed)
+                    right = _classified_right(network, images, labels, attack=attack, seed=seed)
                     for index, is_right in zip(batch, right, strict=True):
                         outcomes[name][index] = RIGHT if is_right else WRONG
-                    if store:
-                        store.write(_joined(outcomes))
+                    if file:
+                        file.write(_joined(outcomes))
                 report(len(batch))
     return Robustness(outcomes=_joined(outcomes))
 
 
 def attacked_accuracy(
     network: nn.Module,
-    x: Images,
+    x: ImageSequence,
     y: Tensor,
     *,
     attacks: Sequence[Attack],
@@ -108,22 +109,24 @@ def attacked_accuracy(
     seed: int = 0,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, float]:
-    r"""Measure the accuracy on clean images, under each attack, and under the worst of them.
+    r"""Return the accuracy on clean images, under each attack, and under the worst of them.
+
+    The last one is
 
     .. math:: \frac{1}{n} \sum_i \prod_a [f(x_i^a) = y_i],
 
-    the product running over the clean image and every attack. An image that is misclassified
-    without an attack counts as fooled by each, and is not attacked.
+    where the product runs over the clean image and every attack. An image that is misclassified
+    without an attack counts as misclassified under each, and is not attacked.
 
     Parameters
     ----------
     network, x, y, attacks, batch_size, seed, progress
-        As for :func:`measure_robustness`; fooled images stay.
+        As for :func:`measure_robustness`; images that fooled the network stay.
 
     Returns
     -------
     dict
-        Fractions: ``clean``, one key an attack (``pgd20``), and ``robust``, the worst case.
+        Fractions: ``clean``, one key per attack (``pgd20``), and ``robust``, the worst case.
     """
     return measure_robustness(
         network,
@@ -139,10 +142,10 @@ def attacked_accuracy(
 
 @nni.trace
 class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
-    """Evaluator that attacks a network as it is, and trains nothing.
+    """Evaluator that attacks a network as it is, without any training.
 
-    Reports a dict with ``default``, the accuracy under the worst attack of the suite for each
-    image, with ``clean`` and with one key an attack.
+    Reports a dict with ``default``, the accuracy under the worst attack per image, with ``clean``
+    and with one key per attack.
 
     Parameters
     ----------
@@ -151,14 +154,14 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
     attacks
         The suite.
     split
-        Images to attack: ``validation`` for anything that is chosen by the result, ``test``
-        for what is reported.
+        Images to attack: ``validation`` if the result is used to choose something, ``test`` if it
+        is only published.
     num_examples
-        Number of images, or None for all.
+        Number of images; None for all.
     batch_size
-        Images attacked at once.
+        Number of images attacked at once.
     seed
-        Of the attacks' random starts.
+        Seed of the attacks' random starts.
     """
 
     def __init__(
@@ -171,8 +174,7 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
-        if split not in ("train", "validation", "test"):
-            raise ValueError(f"split must be 'train', 'validation' or 'test', got {split!r}.")
+        check_choice("split", split, ("train", "validation", "test"))
         self.data = data
         self.attacks = list(attacks)
         self.split = split
@@ -181,47 +183,22 @@ class RobustAccuracy(Evaluator):  # type: ignore[misc]  # NNI is untyped
         self.seed = seed
 
     def measure(self, network: nn.Module) -> dict[str, float]:
-        """Give the accuracies of a network; see :func:`attacked_accuracy`."""
+        """Return the accuracies of a network; see :func:`attacked_accuracy`."""
         x, y = self.data.examples(self.split, self.num_examples)
         return attacked_accuracy(
             network, x, y, attacks=self.attacks, batch_size=self.batch_size, seed=self.seed
         )
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Measure a network, and report to NNI where there is a trial to report for."""
+        """Return the metrics of a network, and report them to NNI in a trial."""
         accuracies = self.measure(model)
         metrics = {"default": accuracies.pop("robust"), **accuracies}
-        if nni.get_current_parameter() is not None:
-            nni.report_final_result(metrics)
+        report_final(metrics)
         return metrics
 
 
-def check_suite(argument: str, attacks: Sequence[Attack]) -> None:
-    """Refuse a suite that is empty or in which two attacks have one name."""
-    if not attacks:
-        raise ValueError(f"{argument} must hold at least one attack, got none.")
-    names = [attack.name for attack in attacks]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{argument} must differ in name, got {names!r}.")
-
-
-def _check_precision(network: nn.Module) -> None:
-    for name, parameter in network.named_parameters():
-        if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"network must hold float32 when it is evaluated, got {name} in "
-                f"{parameter.dtype}. Call network.float() before."
-            )
-
-
-def device_of(network: nn.Module, x: Images) -> torch.device:
-    """Tell where a network runs: where its weights are, or, without any, where the images are."""
-    weight = next(network.parameters(), None)
-    return x[:1].device if weight is None else weight.device
-
-
 def _asked(outcomes: dict[str, list[str]], name: str, keep_fooled: bool) -> list[int]:
-    """List the images that an attack is tried on."""
+    """Return the indices of the images that an attack is tried on."""
     names = list(outcomes)
     before = names[: names.index(name)]
     relevant = [outcomes[earlier] for earlier in (before[:1] if keep_fooled else before)]
@@ -236,57 +213,20 @@ def _joined(outcomes: dict[str, list[str]]) -> dict[str, str]:
     return {name: "".join(characters) for name, characters in outcomes.items()}
 
 
-def _withstands(
+def _classified_right(
     network: nn.Module, x: Tensor, y: Tensor, *, attack: Attack | None, seed: int
 ) -> list[bool]:
-    """Tell which images of a batch are classified right, attacked or, by None, clean."""
+    """Return per image whether it is classified right; unattacked if `attack` is None."""
     if attack is not None:
         x = attack(network, x, y, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         logits = network(x)
-    # argmax takes NaN for the largest, which would let a broken network guess.
+    # argmax takes NaN for the largest value, so that a broken network could be right by chance.
     broken = logits.isnan().any(1)
     if attack is None and broken.any():
         warnings.warn(
-            "The network gives logits that are no numbers; such images count as misclassified.",
+            "The network returns NaN logits for some images; these count as misclassified.",
             stacklevel=3,
         )
     right: list[bool] = ((logits.argmax(1) == y) & ~broken).tolist()
     return right
-
-
-@contextlib.contextmanager
-def as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run a network in evaluation mode and in float32, the same way every time."""
-    modes = [(module, module.training) for module in network.modules()]
-    exact = exact_arithmetic() if device.type == "cuda" else contextlib.nullcontext()
-    try:
-        network.eval()
-        with exact, torch.autocast(device.type, enabled=False), channels_last(network):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextlib.contextmanager
-def exact_arithmetic() -> Iterator[None]:
-    """Let CUDA multiply in float32 proper, and the same way every time."""
-    cudnn: Any = torch.backends.cudnn
-    matmul = torch.backends.cuda.matmul
-    switches: list[tuple[Any, str, Any]] = [
-        (cudnn, "deterministic", True),
-        (cudnn, "benchmark", False),
-    ]
-    if hasattr(matmul, "fp32_precision"):  # torch 2.9; older switches may no longer be read there
-        switches += [(part, "fp32_precision", "ieee") for part in (matmul, cudnn.conv)]
-    else:
-        switches += [(part, "allow_tf32", False) for part in (matmul, cudnn)]
-    found = [getattr(part, name) for part, name, _ in switches]
-    try:
-        for part, name, value in switches:
-            setattr(part, name, value)
-        yield
-    finally:
-        for (part, name, _), value in zip(switches, found, strict=True):
-            setattr(part, name, value)

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import nni
 import torch
 from torch import nn
 
@@ -15,7 +14,8 @@ from nni_robust.attack import FGSM, PGD, Attack
 from nni_robust.check import Options, check_count, check_seed
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator import attacked_accuracy
-from nni_robust.evaluator.robustness import check_suite
+from nni_robust.evaluator.report_to_nni import report_final
+from nni_robust.evaluator.suite import check_suite
 from nni_robust.job.journal import Journal
 from nni_robust.results.files import SearchFiles
 
@@ -174,20 +174,3 @@ class Job(ABC):
 def choose_device(device: Literal["auto", "cpu"]) -> torch.device:
     """Return the accelerator if there is one and ``device`` is ``auto``, else the CPU."""
     return torch.device("cuda" if device == "auto" and torch.cuda.is_available() else "cpu")
-
-
-def is_trial() -> bool:
-    """Return whether this process has received parameters from NNI."""
-    return nni.get_current_parameter() is not None
-
-
-def report_intermediate(metrics: Metrics) -> None:
-    """Send an intermediate result to NNI, if this is a trial."""
-    if is_trial():
-        nni.report_intermediate_result(metrics)
-
-
-def report_final(metrics: Metrics) -> None:
-    """Send the final result to NNI, if this is a trial."""
-    if is_trial():
-        nni.report_final_result(metrics)

@@ -12,7 +12,8 @@ from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from numpy.random import RandomState
 
 from nni_robust.atomic import replacing
-from nni_robust.job.base import Metrics, report_intermediate
+from nni_robust.evaluator.report_to_nni import report_intermediate
+from nni_robust.job.base import Metrics
 from nni_robust.job.measure import Probe, Screen, mean_metrics
 from nni_robust.oneshot.admm import ADMMModule
 from nni_robust.results.files import save_weights

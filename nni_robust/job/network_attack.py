@@ -8,7 +8,8 @@ from typing import Any
 
 from nni_robust.attack import Attack, Transfer
 from nni_robust.check import SettingError, check_count, check_seed
-from nni_robust.evaluator.robustness import check_suite, measure_robustness
+from nni_robust.evaluator.robustness import measure_robustness
+from nni_robust.evaluator.suite import check_suite
 from nni_robust.job.base import Job, Metrics, choose_device
 from nni_robust.job.journal import Journal
 from nni_robust.results.chosen import chosen_data, load_chosen, read_chosen

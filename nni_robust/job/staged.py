@@ -18,7 +18,8 @@ from torch import nn
 
 from nni_robust.attack import PGD, Attack
 from nni_robust.check import SettingError, check_count
-from nni_robust.job.base import Conditions, Job, Metrics, report_intermediate
+from nni_robust.evaluator.report_to_nni import report_intermediate
+from nni_robust.job.base import Conditions, Job, Metrics
 from nni_robust.job.callbacks import MeasurePerEpoch, SubnetworksPerEpoch
 from nni_robust.job.journal import Journal
 from nni_robust.job.measure import Screen, Screening, mean_metrics, network_size

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import nni
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from nni_robust.attack import Attack
 from nni_robust.evaluator import AdversarialClassification
-from nni_robust.job.base import Conditions, is_trial
+from nni_robust.job.base import Conditions
 from nni_robust.job.callbacks import EpochCheckpoint
 from nni_robust.results.files import read_tensors, tensorboard_directory
 from nni_robust.training import Recipe
@@ -66,7 +67,7 @@ def build_trainer(
         limit_val_batches=0,
         enable_checkpointing=False,
         # In a trial nobody looks; elsewhere a terminal shows the bar.
-        enable_progress_bar=not is_trial() and sys.stderr.isatty(),
+        enable_progress_bar=nni.get_current_parameter() is None and sys.stderr.isatty(),
         enable_model_summary=False,
         default_root_dir=str(conditions.files.directory),
     )

@@ -1,4 +1,4 @@
-"""Averages of the weights over the steps of a training."""
+"""Exponential moving average of the weights over the steps of a training."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nni_robust.attack import Attack
+from nni_robust.network_state import tracking_norms
 from nni_robust.training.batch_norm import reestimate_batch_norm
-from nni_robust.training.replayed_data import training_batches
+from nni_robust.training.training_batches import training_batches
 
 
 class MovingAverage:
-    r"""Exponential moving average of tensors, without a trace of where it began.
+    r"""Exponential moving average of tensors that forgets the initial weights.
 
     .. math:: \bar{w}_t = \frac{\sum_{k=1}^t \tau^{t-k} w_k}{\sum_{k=1}^t \tau^{t-k}}
 
@@ -30,7 +30,12 @@ class MovingAverage:
     count
         The number t of updates.
     values
-        The averages, one tensor each.
+        The averages, in the order of the tensors.
+
+    Notes
+    -----
+    ``torch.optim.swa_utils`` has no such average: its exponential one starts at the first weights
+    and keeps a share of them.
     """
 
     def __init__(self, decay: float) -> None:
@@ -39,39 +44,41 @@ class MovingAverage:
         self.values: list[Tensor] = []
 
     def update(self, tensors: Iterable[Tensor]) -> None:
-        """Take in the next value of every tensor."""
+        """Add the next value of every tensor to its average."""
         current = [tensor.detach() for tensor in tensors]
         self.count += 1
         if self.count == 1:
             self.values = [tensor.clone() for tensor in current]
             return
-        share = (1 - self.decay) / (1 - self.decay**self.count)
+        newest = (1 - self.decay) / (1 - self.decay**self.count)
         for value, tensor in zip(self.values, current, strict=True):
-            value.lerp_(tensor, share)
+            value.lerp_(tensor, newest)
 
 
 class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Average the weights over the steps, and measure the average in their place.
+    """Average the weights over the steps, and give the network the averages between epochs.
 
-    From the end of every epoch, and during validation, the network holds the averages, and
-    statistics of batch norm that are taken of it anew; with the next batch it goes on from its own
-    weights. After the training it holds the averages.
+    At the end of every epoch and during validation the network holds the averages, with batch-norm
+    statistics taken anew. The next batch continues from the network's own weights. After the
+    training the network keeps the averages.
 
     Parameters
     ----------
     decay
         See :class:`MovingAverage`.
     attack
-        Of the training images that the statistics are taken of; None takes them as they are.
+        Attack of the training images that the statistics are taken from; None takes them
+        unattacked.
     num_batches
-        Number of batches of these.
+        Number of these batches.
     seed
-        Of the attack.
+        Seed of the attack.
 
     Notes
     -----
     Izmailov et al., *Averaging Weights Leads to Wider Optima and Better Generalization*, 2018, for
-    the statistics.
+    the statistics. Lightning's ``WeightAveraging`` holds the averages only in a validation loop,
+    which a search does not run, and takes no new statistics.
     """
 
     def __init__(
@@ -81,8 +88,12 @@ class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
         self.attack = attack
         self.num_batches = num_batches
         self.seed = seed
-        self._own: list[Tensor] | None = None  # the network's own, while it holds the averages
+        self._own: list[Tensor] | None = None  # the network's own tensors while it holds averages
         self._steps = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Move averages from a checkpoint to the device of the weights."""
+        self.average.values = [value.to(pl_module.device) for value in self.average.values]
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -90,8 +101,7 @@ class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
         """Give the network its own weights back."""
         if self._own is None:
             return
-        held = [*_weights(trainer), *_statistics(pl_module.model)]
-        _copy(self._own, held)
+        _copy(self._own, [*_weights(trainer), *_statistics(pl_module.model)])
         self._own = None
 
     def on_train_batch_end(
@@ -102,22 +112,22 @@ class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Take the weights in, if they were moved."""
+        """Update the averages if the optimiser has taken a step."""
         if trainer.global_step != self._steps:
             self._steps = trainer.global_step
             self.average.update(_weights(trainer))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the network hold the averages."""
+        """Give the network the averages."""
         if not trainer.sanity_checking:
-            self._enter(trainer, pl_module)
+            self._hold_averages(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the network hold the averages."""
-        self._enter(trainer, pl_module)
+        """Give the network the averages."""
+        self._hold_averages(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the averages, and the network's own weights where it holds those."""
+        """Return the averages, and the network's own weights while it holds the averages."""
         return {
             "count": self.average.count,
             "values": self.average.values,
@@ -126,17 +136,13 @@ class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.average.count = state_dict["count"]
         self.average.values = state_dict["values"]
         self._own = state_dict["own"]
         self._steps = state_dict["steps"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring what comes from a checkpoint to the device of the weights."""
-        self.average.values = [value.to(pl_module.device) for value in self.average.values]
-
-    def _enter(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _hold_averages(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._own is not None or not self.average.count:
             return
         weights = _weights(trainer)
@@ -153,13 +159,12 @@ class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
 
 
 def _weights(trainer: pl.Trainer) -> list[Tensor]:
-    """List the weights of the first optimiser: a one-shot strategy has its own after it."""
+    """Return the weights of the first optimiser; a one-shot strategy adds its own after it."""
     return [weight for group in trainer.optimizers[0].param_groups for weight in group["params"]]
 
 
 def _statistics(network: nn.Module) -> list[Tensor]:
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    return [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+    return [t for norm in tracking_norms(network) for t in norm.buffers(recurse=False)]
 
 
 def _copy(sources: Iterable[Tensor], targets: Iterable[Tensor]) -> None:

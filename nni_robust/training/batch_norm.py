@@ -1,14 +1,16 @@
-"""Batch-norm statistics of a network whose weights come from elsewhere."""
+"""Batch-norm statistics for a network whose weights were inherited or averaged."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
 
 from nni_robust.attack import Attack
+from nni_robust.network_state import kept_modes
 
 
 def reestimate_batch_norm(
@@ -20,43 +22,34 @@ def reestimate_batch_norm(
 ) -> None:
     """Replace the running statistics of every batch norm by averages over some batches.
 
-    A subnetwork inherits statistics that mix all subnetworks ever trained; without this step
-    its accuracy says nothing of its weights.
+    A subnetwork inherits statistics that mix all subnetworks ever trained. Until they are replaced,
+    its accuracy says nothing about its weights.
 
     Parameters
     ----------
     network
-        Changed in place: running means and variances only. Its mode is left as found.
+        Changed in place, but only its running means and variances.
     batches
-        Images and labels; every batch counts alike.
+        Images and labels. Every batch has the same weight.
     attack
-        Makes the images that the statistics are taken of, as in adversarial training; it runs
-        in training mode, since the running statistics are not to be trusted yet.
+        Attack of the images, as in adversarial training; None takes them unattacked. It runs in
+        training mode, because the running statistics cannot be trusted yet.
     generator
-        Of the attack's random starts.
+        Source of the attack's random starts.
 
     Raises
     ------
     ValueError
         If there is no batch.
     """
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    momenta = [norm.momentum for norm in norms]
-    was_training = network.training
-    network.train()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain average over all batches
-    seen = 0
-    try:
-        for x, y in batches:
-            x_adv = x if attack is None else attack(network, x, y, generator=generator)
-            with torch.no_grad():
-                network(x_adv)
-            seen += 1
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        network.train(was_training)
-    if not seen:
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
         raise ValueError("batches must hold at least one batch to take statistics of, got none.")
+
+    def attacked() -> Iterator[Tensor]:
+        for x, y in itertools.chain([first], batches):
+            yield x if attack is None else attack(network, x, y, generator=generator)
+
+    with kept_modes(network):
+        update_bn(attacked(), network)

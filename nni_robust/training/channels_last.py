@@ -1,4 +1,4 @@
-"""How the weights of convolutions lie in memory, which on a CPU decides how fast they are."""
+"""The memory layout of convolution weights, which decides how fast they run on a CPU."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor, nn
 
 
 def put_channels_last(network: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Lay the weights of convolutions out with the channels innermost, where they are on a CPU.
+    """Store the weights of convolutions on a CPU with the channels innermost.
 
-    What reads them then lays out its output alike, and so on through the network. Values stay as
-    they are; sums are taken in another order. See ``benchmarks/channels_last.py``.
+    A convolution with such weights writes its output in the same layout, and so do the layers
+    after it. Values do not change, but sums are taken in another order. See
+    ``benchmarks/channels_last.py``.
 
     Parameters
     ----------
     network
-        Changed in place, weight by weight: an optimiser's hold on them stays.
+        Changed in place, weight by weight. Optimisers keep their references to the weights.
 
     Returns
     -------
     dict
-        From the weights that lay otherwise to their data before.
+        The changed weights, each with its data of before.
     """
     before = {}
     for weight in network.parameters():
@@ -37,7 +38,7 @@ def put_channels_last(network: nn.Module) -> dict[nn.Parameter, Tensor]:
 
 @contextlib.contextmanager
 def channels_last(network: nn.Module) -> Iterator[None]:
-    """Keep the weights so as long as the block lasts, which must not change their values.
+    """Use that layout in the block, which must not change the values of the weights.
 
     See :func:`put_channels_last`.
     """

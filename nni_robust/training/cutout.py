@@ -1,4 +1,4 @@
-"""Images with a hole."""
+"""Cutout: black squares in training images."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from torch import Generator, Tensor
 
 
 def cutout(x: Tensor, size: int, generator: Generator) -> Tensor:
-    """Blacken a square of every image, its centre uniform among the pixels.
+    """Return the images with one black square each, centred on a random pixel.
 
     Parameters
     ----------
     x
         Images, shape (N, C, H, W).
     size
-        Side of the square in pixels; at the border a part of it falls outside.
+        Side of the square in pixels. Near the border a part of the square falls outside.
     generator
-        Draws the centres.
+        Draws the centres, uniformly.
 
     Notes
     -----
     DeVries and Taylor, *Improved Regularization of Convolutional Neural Networks with Cutout*,
-    2017. There images are normalised, so that the hole is of the mean colour.
+    2017. They normalise the images first, so that their squares have the mean colour.
     """
     height, width = x.shape[2:]
     inside = []
     for length in (height, width):
         centre = torch.randint(length, (len(x), 1), generator=generator, device=generator.device)
         first = centre.to(x.device) - size // 2
-        place = torch.arange(length, device=x.device)
-        inside.append((place >= first) & (place < first + size))  # (N, length)
+        pixel = torch.arange(length, device=x.device)
+        inside.append((pixel >= first) & (pixel < first + size))  # (N, length)
     rows, columns = inside
     hole = rows.view(-1, 1, height, 1) & columns.view(-1, 1, 1, width)
     return x.masked_fill(hole, 0.0)

@@ -1,4 +1,4 @@
-"""What adversarial training minimises: a loss, and the images that it is taken of."""
+"""Training objectives: which attack makes the training images, and which loss is minimised."""
 
 from __future__ import annotations
 
@@ -11,76 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nni_robust.attack import PGD, Attack
-from nni_robust.attack.loss import divergence_from_clean
+from nni_robust.check import SettingError, check_count
+from nni_robust.training.loss import mart_loss, trades_loss
 
-Network = Callable[[Tensor], Tensor]
-"""From images (N, C, H, W) to logits (N, K)."""
-
-
-def trades_loss(
-    logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float, label_smoothing: float = 0.0
-) -> Tensor:
-    r"""Weigh the error on clean images against how far an attack moves the prediction.
-
-    .. math::
-
-        \frac{1}{N} \sum_i \ell(z_i, y_i)
-        + \beta \, D_{\mathrm{KL}}\bigl(p(x_i) \,\|\, p(x'_i)\bigr)
-
-    Parameters
-    ----------
-    logits, logits_adv
-        Of the images and of the attacked images, shape (N, K).
-    y
-        True classes, shape (N,).
-    beta
-        Not negative.
-    label_smoothing
-        Of the cross-entropy.
-
-    Notes
-    -----
-    Zhang et al., *Theoretically Principled Trade-off between Robustness and Accuracy*, 2019, Eq. 5,
-    with :math:`\beta = 1/\lambda`.
-    """
-    clean = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
-    return clean + beta * divergence_from_clean(logits_adv, logits).mean()
-
-
-def mart_loss(logits: Tensor, logits_adv: Tensor, y: Tensor, *, beta: float) -> Tensor:
-    r"""Press harder where the clean image is misclassified as well.
-
-    .. math::
-
-        \frac{1}{N} \sum_i -\ln p_{y_i}(x'_i) - \ln\bigl(1 - \max_{k \ne y_i} p_k(x'_i)\bigr)
-        + \beta \, D_{\mathrm{KL}}\bigl(p(x_i) \,\|\, p(x'_i)\bigr) \bigl(1 - p_{y_i}(x_i)\bigr)
-
-    Parameters
-    ----------
-    logits, logits_adv
-        Of the images and of the attacked images, shape (N, K).
-    y
-        True classes, shape (N,).
-    beta
-        Not negative.
-
-    Notes
-    -----
-    Wang et al., *Improving Adversarial Robustness Requires Revisiting Misclassified Examples*,
-    2020, Eq. 11.
-    """
-    column = y.unsqueeze(1)
-    log_p = logits_adv.log_softmax(1)
-    rival = log_p.scatter(1, column, -math.inf).argmax(1, keepdim=True)
-    log_rest = log_p.scatter(1, rival, -math.inf).logsumexp(1)  # 1 less the rival's share
-    boosted = -log_p.gather(1, column).squeeze(1) - log_rest
-    doubt = 1 - logits.softmax(1).gather(1, column).squeeze(1)
-    return (boosted + beta * divergence_from_clean(logits_adv, logits) * doubt).mean()
+Classifier = Callable[[Tensor], Tensor]
+"""Maps images (N, C, H, W) to logits (N, K)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGDAT:
-    """Cross-entropy of attacked images; of clean ones where there is no attack.
+    """Cross-entropy of attacked images, or of clean images if there is no attack.
 
     Notes
     -----
@@ -90,44 +30,46 @@ class PGDAT:
     name: Literal["pgd_at"] = "pgd_at"
 
     def attack(self, given: Attack | None) -> Attack | None:
-        """Give the attack of the training images, as it was given."""
+        """Return the given attack."""
         return given
 
     def loss(
-        self, network: Network, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the logits of the attacked images."""
+        """Return the loss and the logits of the attacked images."""
         return _cross_entropy(network, x_adv, y, label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clean:
-    """Cross-entropy of clean images, whatever attack is given."""
+    """Cross-entropy of clean images, even if an attack is given."""
 
     name: Literal["clean"] = "clean"
 
     def attack(self, given: Attack | None) -> None:
-        """Give no attack."""
+        """Return None: there is no attack."""
 
     def loss(
-        self, network: Network, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the logits of the images."""
+        """Return the loss and the logits of the clean images."""
         return _cross_entropy(network, x, y, label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TRADES:
-    """See :func:`trades_loss`. The attack climbs the divergence, whatever its own loss.
+    """See :func:`nni_robust.training.loss.trades_loss`.
+
+    The attack maximises the divergence, whatever loss it was given.
 
     Attributes
     ----------
     beta
-        Weight of the divergence.
+        Weight of the divergence, at least 0.
 
     Notes
     -----
-    The authors' code starts the attack beside the image; here it starts as the attack says.
+    The authors' code starts the attack close to the image. Here the attack decides where it starts.
     """
 
     beta: float = 6.0
@@ -137,19 +79,20 @@ class TRADES:
         _check_beta(self.beta)
 
     def attack(self, given: Attack | None) -> Attack:
-        """Let the given attack climb the divergence."""
-        given = _needed(given, self.name)
+        """Return the given attack with the divergence as its loss."""
+        given = _required(given, self.name)
         if not isinstance(given, PGD):
-            raise ValueError(
-                f"train_attack must be a PGD for the objective 'trades', which lets it climb the "
-                f"divergence from the clean prediction, got a {type(given).__name__}."
+            raise SettingError(
+                "must be a PGD for the objective 'trades', which lets it maximise the divergence "
+                f"from the clean prediction, got a {type(given).__name__}.",
+                "train_attack",
             )
         return replace(given, loss="kl")
 
     def loss(
-        self, network: Network, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the logits of the attacked images."""
+        """Return the loss and the logits of the attacked images."""
         logits, logits_adv = network(x), network(x_adv)
         loss = trades_loss(logits, logits_adv, y, beta=self.beta, label_smoothing=label_smoothing)
         return loss, logits_adv
@@ -157,12 +100,12 @@ class TRADES:
 
 @dataclass(frozen=True, kw_only=True)
 class MART:
-    """See :func:`mart_loss`. Label smoothing has no place in it.
+    """See :func:`nni_robust.training.loss.mart_loss`. It takes no label smoothing.
 
     Attributes
     ----------
     beta
-        Weight of the divergence.
+        Weight of the divergence, at least 0.
     """
 
     beta: float = 5.0
@@ -172,32 +115,33 @@ class MART:
         _check_beta(self.beta)
 
     def attack(self, given: Attack | None) -> Attack:
-        """Give the attack of the training images, as it was given."""
-        return _needed(given, self.name)
+        """Return the given attack."""
+        return _required(given, self.name)
 
     def loss(
-        self, network: Network, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the logits of the attacked images."""
+        """Return the loss and the logits of the attacked images."""
         logits, logits_adv = network(x), network(x_adv)
         return mart_loss(logits, logits_adv, y, beta=self.beta), logits_adv
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fast:
-    """Cross-entropy of images attacked by one step from a random point of the ball.
+    """Cross-entropy of images attacked in one step from a random point of the ball.
 
-    After every epoch the one step and the attack that was given, usually PGD, are tried on the same
-    training images. Where the accuracy under the one step leads by far more than it did, the
-    network has learnt to fool it (catastrophic overfitting): the weights of the last good epoch are
-    put back, and the training ends.
+    Such a network may learn to fool this one step only (catastrophic overfitting). After every
+    epoch, the one step and the given attack, usually PGD, attack the same training images. If the
+    accuracy under the one step leads by far more than before, the weights of the last good epoch
+    are restored and the training ends.
 
     Attributes
     ----------
     step_share
-        Length of the step as a share of epsilon.
+        Length of the step as a fraction of epsilon.
     guard
-        By how much the lead may rise above that of the most robust epoch; 1 never ends.
+        How far the lead may rise above the lead in the most robust epoch, in (0, 1]; 1 never ends
+        the training.
 
     Notes
     -----
@@ -209,43 +153,42 @@ class Fast:
     name: Literal["fast"] = "fast"
 
     def __post_init__(self) -> None:
-        if not 0 < self.step_share < math.inf:
-            raise ValueError(f"step_share must be positive, got {self.step_share!r}.")
+        _check_step_share(self.step_share)
         if not 0 < self.guard <= 1:
-            raise ValueError(f"guard must lie in (0, 1], got {self.guard!r}.")
+            raise SettingError(f"must lie in (0, 1], got {self.guard!r}.", "guard")
 
     def attack(self, given: Attack | None) -> PGD:
-        """Give the one step, in the threat model of the given attack."""
-        threat_model = _needed(given, self.name).threat_model
+        """Return the one step, in the threat model of the given attack."""
+        threat_model = _required(given, self.name).threat_model
         step_size = self.step_share * threat_model.epsilon
         return PGD(threat_model=threat_model, steps=1, step_size=step_size)
 
     def loss(
-        self, network: Network, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the logits of the attacked images."""
+        """Return the loss and the logits of the attacked images."""
         return _cross_entropy(network, x_adv, y, label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Free:
-    """Cross-entropy of images whose perturbation grows by the backward passes of the training.
+    """Cross-entropy of images whose perturbation grows in the backward passes of the training.
 
-    Every batch comes several times in a row, and the perturbation goes on from one time, and one
-    batch, to the next. Of the given attack only the threat model counts, in training. An epoch
-    takes as many passes over the images as there are replays.
+    Every batch comes several times in a row. The perturbation is carried from one replay, and from
+    one batch, to the next. In training, only the threat model of the given attack is used. One
+    epoch costs as many passes over the images as there are replays.
 
     Attributes
     ----------
     replays
-        Times that a batch comes.
+        How often each batch comes.
     step_share
-        Length of the perturbation's step as a share of epsilon.
+        Length of the perturbation's step as a fraction of epsilon.
 
     Notes
     -----
-    Shafahi et al., *Adversarial Training for Free!*, 2019, Alg. 1. Under a one-shot strategy that
-    draws subnetworks, every replay is one of its own.
+    Shafahi et al., *Adversarial Training for Free!*, 2019, Alg. 1. A one-shot strategy that draws
+    subnetworks draws one per replay.
     """
 
     replays: int = 4
@@ -253,19 +196,17 @@ class Free:
     name: Literal["free"] = "free"
 
     def __post_init__(self) -> None:
-        if self.replays < 1:
-            raise ValueError(f"replays must be at least 1, got {self.replays!r}.")
-        if not 0 < self.step_share < math.inf:
-            raise ValueError(f"step_share must be positive, got {self.step_share!r}.")
+        check_count("replays", self.replays)
+        _check_step_share(self.step_share)
 
     def attack(self, given: Attack | None) -> None:
-        """Give no attack: the perturbation is carried along by the training."""
-        _needed(given, self.name)
+        """Return None: the training itself carries the perturbation."""
+        _required(given, self.name)
 
     def loss(
-        self, network: Network, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
+        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give the loss, and the logits of the perturbed images."""
+        """Return the loss and the logits of the perturbed images."""
         return _cross_entropy(network, x_adv, y, label_smoothing)
 
 
@@ -282,7 +223,7 @@ OBJECTIVES: dict[str, Any] = {
 
 
 def _cross_entropy(
-    network: Network, x: Tensor, y: Tensor, label_smoothing: float
+    network: Classifier, x: Tensor, y: Tensor, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
     logits = network(x)
     return F.cross_entropy(logits, y, label_smoothing=label_smoothing), logits
@@ -290,13 +231,19 @@ def _cross_entropy(
 
 def _check_beta(beta: float) -> None:
     if not 0 <= beta < math.inf:
-        raise ValueError(f"beta must not be negative, got {beta!r}.")
+        raise SettingError(f"must not be negative, got {beta!r}.", "beta")
 
 
-def _needed(given: Attack | None, name: str) -> Attack:
+def _check_step_share(step_share: float) -> None:
+    if not 0 < step_share < math.inf:
+        raise SettingError(f"must be positive, got {step_share!r}.", "step_share")
+
+
+def _required(given: Attack | None, name: str) -> Attack:
     if given is None:
-        raise ValueError(
-            f"train_attack must be an attack for the objective {name!r}, got None. For training on "
-            "clean images take the objective 'clean'."
+        raise SettingError(
+            f"must be an attack for the objective {name!r}, got None. To train on clean images, "
+            "use the objective 'clean'.",
+            "train_attack",
         )
     return given

@@ -1,4 +1,4 @@
-"""A guard against networks that learn to fool the attack of their training."""
+"""End a training whose network learns to fool the attack of its training."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.attack import Attack
-from nni_robust.training.replayed_data import training_batches
+from nni_robust.network_state import evaluation_mode
+from nni_robust.training.training_batches import training_batches
 
 _logger = logging.getLogger(__name__)
 
 
 class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
-    """End a training whose network withstands the attack of its training, and no stronger one.
+    """End a training when its network withstands the training attack but not a stronger one.
 
-    After every epoch the same training images are attacked by both. Where the accuracy under the
-    one of the training leads by more than it did in the most robust epoch, the network gets the
-    weights of the last good epoch, and the training ends with a warning in the log. A network that
-    is merely worse than before falls under both, and goes on.
+    After every epoch both attacks attack the same training images. If the accuracy under the
+    training attack leads by far more than in the most robust epoch, the weights of the last good
+    epoch are restored, and the training ends with a warning in the log. A network that has only
+    become worse is fooled by both attacks, and trains on.
 
     Parameters
     ----------
     attack
-        That of the training.
+        The attack of the training.
     probe
-        The stronger one.
+        The stronger attack.
     rise
-        By how much the lead may rise.
+        How far the lead may rise, as a fraction of the images.
     num_images
-        Images to attack, at least; whole batches are taken.
+        Smallest number of images to attack; whole batches are taken.
     seed
-        Of the attacks.
+        Seed of the attacks.
 
     Attributes
     ----------
     collapsed
-        Number of the epoch, from 0, in which the lead rose; None if there is none.
+        The epoch, from 0, in which the lead rose; None if there is none.
     metrics
-        What was logged in the last good epoch.
+        The metrics logged in the last good epoch.
     """
 
     def __init__(
@@ -55,21 +56,21 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
         self.collapsed: int | None = None
         self.metrics: dict[str, float] = {}
         self._best = -1.0
-        self._lead = 0.0  # in the epoch of the best
+        self._lead = 0.0  # in the most robust epoch
         self._good: dict[str, Tensor] = {}
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave a training ended that is resumed after it was ended."""
+        """Keep a training ended that is resumed after this guard has ended it."""
         trainer.should_stop = trainer.should_stop or self.collapsed is not None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Probe the network; note its weights, or put back those of the last good epoch."""
+        """Attack the network, then store its weights or restore those of the last good epoch."""
         if not self._batches:
-            self._draw(trainer)
+            self._take_batches(trainer)
         network = pl_module.model
         weak, robust = (
-            # Processes that train together must agree.
+            # Processes that train together must come to the same decision.
             float(trainer.strategy.reduce(self._accuracy(network, attack), reduce_op="mean"))
             for attack in (self.attack, self.probe)
         )
@@ -83,8 +84,8 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
             return
         _logger.warning(
             "Catastrophic overfitting in epoch %d: accuracy is %.3f under the attack of the "
-            "training and %.3f under %s, whose best was %.3f. The training ends with the weights "
-            "of the last good epoch.",
+            "training and %.3f under %s (%.3f in the best epoch). The weights of the last good "
+            "epoch are restored, and the training ends.",
             trainer.current_epoch,
             weak,
             robust,
@@ -96,7 +97,7 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
         trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed training needs."""
+        """Return what a resumed training needs."""
         return {
             "collapsed": self.collapsed,
             "metrics": self.metrics,
@@ -107,7 +108,7 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.collapsed = state_dict["collapsed"]
         self.metrics = state_dict["metrics"]
         self._best = state_dict["best"]
@@ -115,8 +116,8 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
         self._good = state_dict["good"]
         self._batches = state_dict["batches"]
 
-    def _draw(self, trainer: pl.Trainer) -> None:
-        """Keep whole batches of training images, until there are enough."""
+    def _take_batches(self, trainer: pl.Trainer) -> None:
+        """Store whole training batches until there are enough images."""
         for batch in training_batches(trainer, self.num_images):
             self._batches.append(batch)
             if sum(len(y) for _, y in self._batches) >= self.num_images:
@@ -124,16 +125,12 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
 
     def _accuracy(self, network: nn.Module, attack: Attack) -> Tensor:
         device = next(network.parameters()).device
-        was_training = network.training
-        network.eval()
-        try:
-            right = []
+        right = []
+        with evaluation_mode(network):
             for x, y in self._batches:
                 x, y = x.to(device), y.to(device)
                 generator = torch.Generator().manual_seed(self.seed)
                 x_adv = attack(network, x, y, generator=generator)
                 with torch.no_grad():
                     right.append(network(x_adv).argmax(1) == y)
-            return torch.cat(right).float().mean()
-        finally:
-            network.train(was_training)
+        return torch.cat(right).float().mean()

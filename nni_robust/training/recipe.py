@@ -1,4 +1,4 @@
-"""Settings of a training under the names of their sources."""
+"""Recipes: how the weights of a network are trained, under the names of their sources."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from torch import nn, optim
 
+from nni_robust.check import SettingError, check_choice
 from nni_robust.training.objective import MART, PGDAT, TRADES, Clean, Fast, Free, Objective
 
 _SCHEDULES = ("step", "cosine", "one_cycle", "constant")
@@ -21,44 +22,44 @@ class Recipe:
     Attributes
     ----------
     learning_rate
-        Highest learning rate. It does not follow the batch size; those of :data:`RECIPES` are for
-        batches of 128.
+        Highest learning rate. It is not scaled by the batch size; the rates in :data:`RECIPES` are
+        for batches of 128.
     momentum, nesterov, weight_decay
-        Of SGD.
+        Parameters of SGD.
     decay_all
-        Whether weight decay also pulls at biases and at the weights of batch norms.
+        Whether weight decay also acts on biases and on the weights of batch norms.
     schedule
-        ``step`` divides by 10 at each milestone; ``cosine`` falls to ``final_share`` of the
-        highest rate, ``one_cycle`` does so in a straight line; ``constant`` does neither. All come
-        after the climb of ``warmup``.
+        ``step`` divides by 10 at each milestone. ``cosine`` falls to ``final_share`` of the highest
+        rate, ``one_cycle`` falls to it in a straight line, ``constant`` stays at the highest rate.
+        All of them start after ``warmup``.
     milestones
-        Shares of the training at which ``step`` divides.
+        Fractions of the training at which ``step`` divides.
     final_share
-        Share of the highest rate at which ``cosine`` and ``one_cycle`` end.
+        Fraction of the highest rate at which ``cosine`` and ``one_cycle`` end.
     warmup
-        Share of the training in which the rate climbs linearly from ``warmup_share`` of the
-        highest rate.
+        Fraction of the training in which the rate rises linearly to the highest rate.
     warmup_share
-        Where the climb begins.
+        Fraction of the highest rate at which the warm-up starts.
     max_norm
         Largest norm of the gradient; None does not clip.
     objective
         What is minimised, one of :data:`nni_robust.training.objective.OBJECTIVES`.
     label_smoothing
-        Share of the cross-entropy's target that is spread over all classes.
+        Fraction of the cross-entropy's target that is spread over all classes.
     cutout
-        Side of a square of every training image that is blackened, in pixels.
+        Side of a black square in every training image, in pixels; 0 for none.
     ema
-        Decay of an exponential moving average of the weights, which is measured and kept in their
-        place; None does without. See :class:`nni_robust.training.averaging.WeightAverage`.
+        Decay of an exponential moving average of the weights, which is measured and kept instead of
+        the weights; None for no average. See
+        :class:`nni_robust.training.averaging.WeightAverage`.
     awp
-        Size of an adversarial perturbation of the weights, as a share of their norm; None does
-        without. See :func:`nni_robust.training.weight_perturbation.weight_perturbation`.
+        Size of an adversarial perturbation of the weights, as a fraction of their norm; None for no
+        perturbation. See :func:`nni_robust.training.weight_perturbation.weight_perturbation`.
     awp_warmup
-        Share of the training before the weights are perturbed.
+        Fraction of the training before the weights are perturbed.
     auxiliary_weight
-        Weight of the loss of an auxiliary head, which a network has that gives a pair of logits in
-        training mode. With the objective ``clean`` alone.
+        Weight of the loss of an auxiliary head. Needs the objective ``clean`` and a network that
+        returns a pair of logits in training mode.
     drop_path
         Highest probability that a path is dropped, reached linearly from 0. The network must have
         ``set_drop_path_prob``, as the DARTS networks of NNI's hub do.
@@ -86,37 +87,38 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate!r}.")
+            raise SettingError(f"must be positive, got {self.learning_rate!r}.", "learning_rate")
         for name in ("momentum", "final_share", "warmup", "warmup_share", "awp_warmup"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {value!r}.")
+                raise SettingError(f"must lie in [0, 1], got {value!r}.", name)
         for name in ("label_smoothing", "drop_path", "ema"):
             if not 0 <= ((value := getattr(self, name)) or 0) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {value!r}.")
+                raise SettingError(f"must lie in [0, 1), got {value!r}.", name)
         for name in ("weight_decay", "cutout", "auxiliary_weight", "awp"):
             if ((value := getattr(self, name)) or 0) < 0:
-                raise ValueError(f"{name} must not be negative, got {value!r}.")
-        if self.schedule not in _SCHEDULES:
-            raise ValueError(f"schedule must be one of {list(_SCHEDULES)}, got {self.schedule!r}.")
+                raise SettingError(f"must not be negative, got {value!r}.", name)
+        check_choice("schedule", self.schedule, _SCHEDULES)
         self._check_together()
 
     def _check_together(self) -> None:
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov must be False without momentum, got True.")
+            raise SettingError("must be False without momentum, got True.", "nesterov")
         if self.label_smoothing and isinstance(self.objective, MART):
-            raise ValueError(
-                f"label_smoothing must be 0 for the objective 'mart', got {self.label_smoothing!r}."
+            raise SettingError(
+                f"must be 0 for the objective 'mart', got {self.label_smoothing!r}.",
+                "label_smoothing",
             )
         if self.auxiliary_weight and not isinstance(self.objective, Clean):
-            raise ValueError(
-                "auxiliary_weight must be 0 unless the objective is 'clean', since an attack needs "
-                f"one prediction, got {self.auxiliary_weight!r}."
+            raise SettingError(
+                "must be 0 unless the objective is 'clean', because an attack needs one "
+                f"prediction, got {self.auxiliary_weight!r}.",
+                "auxiliary_weight",
             )
 
     def for_finetuning(self) -> Recipe:
-        """Recipe for weights that are inherited: a tenth of the rate, falling to 0.
+        """Return the recipe for inherited weights: a tenth of the rate, falling to 0.
 
-        The papers say nothing of it.
+        The papers do not give one.
         """
         return replace(
             self,
@@ -127,7 +129,7 @@ class Recipe:
         )
 
     def optimizer(self, network: nn.Module) -> optim.Optimizer:
-        """Build the optimiser of a network's weights."""
+        """Return an optimiser of the network's trainable weights."""
         weights = [p for p in network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": weights}]
         if not self.decay_all:
@@ -144,16 +146,16 @@ class Recipe:
         )
 
     def factor(self, num_epochs: int) -> Callable[[int], float]:
-        """Give the share of the highest rate as a function of the epoch, from 0.
+        """Return a function from the epoch, from 0, to the fraction of the highest rate.
 
         Parameters
         ----------
         num_epochs
-            Length of the training.
+            Length of the training in epochs.
         """
 
-        def share(epoch: int) -> float:
-            # A share of 0.55 of 100 epochs is 55 of them, and in floating point a trace more.
+        def factor_at(epoch: int) -> float:
+            # In floating point, 0.55 * 100 is slightly more than 55.
             climb, *milestones = (
                 round(part * num_epochs, 6) for part in (self.warmup, *self.milestones)
             )
@@ -169,14 +171,14 @@ class Recipe:
                 return 0.1 ** sum(epoch >= milestone for milestone in milestones)
             return 1.0
 
-        return share
+        return factor_at
 
 
 RECIPES: dict[str, Recipe] = {
     # [RobNets] Table 5: /10 at epochs 100 and 150 of 200. Weight decay is not given there.
     "paper": Recipe(),
-    # The released configurations: 20 epochs from 0.02 to 1.2 at batch 1536, then 150 of cosine.
-    # The rate is that for a batch of 128, a twelfth.
+    # The released configurations: 20 epochs from 0.02 to 1.2 in batches of 1536, then 150 epochs
+    # of cosine. Batches of 128 take a twelfth of the rate.
     "released": Recipe(
         decay_all=False,
         schedule="cosine",
@@ -184,9 +186,9 @@ RECIPES: dict[str, Recipe] = {
         warmup=20 / 170,
         warmup_share=0.02 / 1.2,
     ),
-    # [RACL] gives no optimiser; AdvRush retrains this very cell so: 200 epochs, batches of 64.
+    # [RACL] gives no optimiser. AdvRush retrains the same cell so: 200 epochs in batches of 64.
     "racl": Recipe(max_norm=5.0),
-    # The training of DARTS, for 600 epochs in batches of 96. [RACL] Table 1, clean training.
+    # [RACL] Table 1, clean training: that of DARTS, 600 epochs in batches of 96.
     "racl_clean": Recipe(
         learning_rate=0.025,
         weight_decay=3e-4,
@@ -197,8 +199,8 @@ RECIPES: dict[str, Recipe] = {
         auxiliary_weight=0.4,
         drop_path=0.3,
     ),
-    # What gives a ResNet-18 the highest accuracy under AutoAttack that is published without
-    # further images or networks: TRADES with perturbed and averaged weights. 200 epochs.
+    # TRADES with perturbed and averaged weights, 200 epochs: the highest published accuracy of a
+    # ResNet-18 under AutoAttack without additional images or networks.
     "modern": Recipe(
         weight_decay=5e-4,
         objective=TRADES(beta=6.0),
@@ -206,7 +208,7 @@ RECIPES: dict[str, Recipe] = {
         awp=0.005,
         awp_warmup=0.05,
     ),
-    # Wong et al. (2020), 15 to 30 epochs: one cycle up to 0.2.
+    # Wong et al. (2020): 15 to 30 epochs, one cycle up to 0.2.
     "fast": Recipe(
         learning_rate=0.2,
         weight_decay=5e-4,
@@ -214,7 +216,7 @@ RECIPES: dict[str, Recipe] = {
         warmup=0.4,
         objective=Fast(),
     ),
-    # Shafahi et al. (2019) on ImageNet: 90 epochs, which are 23 of four replays, the rate 0.1 in
-    # batches of 256.
+    # Shafahi et al. (2019) on ImageNet: 90 passes, that is 23 epochs of four replays, at a rate of
+    # 0.1 in batches of 256.
     "free": Recipe(learning_rate=0.05, milestones=(1 / 3, 2 / 3), objective=Free(replays=4)),
 }

@@ -1,30 +1,30 @@
-"""Adversarial weight perturbation: the loss is taken where it is worst near the weights."""
+"""Adversarial weight perturbation: train at weights that were moved to raise the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from nni_robust.network_state import held_statistics
 
 
 def weight_perturbation(
     weights: Sequence[Tensor], gradients: Sequence[Tensor], *, gamma: float
 ) -> list[Tensor]:
-    r"""Scale every gradient to a share of the norm of its weights.
+    r"""Scale the gradient of every layer to a fraction of the norm of its weights.
 
     .. math:: v = \gamma \, \|w\|_2 \, g / \|g\|_2
 
     Parameters
     ----------
     weights
-        Of the layers, of any shapes.
+        One tensor per layer, of any shape.
     gradients
-        Of the loss at them, same shapes.
+        Gradients of the loss, same shapes.
     gamma
-        The share.
+        The fraction.
 
     Notes
     -----
@@ -38,27 +38,27 @@ def weight_perturbation(
     """
     perturbations = []
     for weight, gradient in zip(weights, gradients, strict=True):
-        # The least positive number stands in for the norm of a layer without gradient.
+        # A layer without a gradient is divided by the smallest positive number instead of 0.
         length = gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
         perturbations.append(gamma * weight.norm() / length * gradient)
     return perturbations
 
 
 class WeightPerturbation:
-    """Perturb the weights of a network before a loss is taken, and put them back afterwards.
+    """Perturb the weights of a network before a loss is computed, and restore them afterwards.
 
-    Weights are perturbed that have a direction: kernels and matrices, neither biases nor the
-    scales of batch norms, and none that are not in training.
+    Only trained weights with a direction are perturbed: kernels and matrices, but not biases or the
+    scales of batch norms.
 
     Parameters
     ----------
     gamma
-        Size of the perturbation as a share of the norm of each layer's weights.
+        Size of the perturbation, as a fraction of the norm of each layer's weights.
 
     Notes
     -----
-    The weights are put back before the optimiser moves them, bit by bit; the authors' code takes
-    the perturbation off after the step, so that there weight decay pulls at the perturbed weights.
+    The exact weights are restored before the optimiser moves them. The authors' code subtracts the
+    perturbation after the step, so that its weight decay acts on the perturbed weights.
     """
 
     def __init__(self, gamma: float) -> None:
@@ -66,23 +66,23 @@ class WeightPerturbation:
         self._found: list[tuple[Tensor, Tensor]] = []
 
     def apply(self, network: nn.Module, loss: Callable[[], Tensor]) -> None:
-        """Move the weights of a network to where the loss is larger.
+        """Move the weights of a network in the direction that raises the loss.
 
         Parameters
         ----------
         network
-            Changed in place until :meth:`restore`. Running statistics stand still.
+            Changed in place until :meth:`restore`. Its running statistics do not change.
         loss
-            Runs the network, and gives a scalar.
+            Runs the network and returns a scalar.
         """
         trained = [p for p in network.parameters() if p.requires_grad and p.dim() > 1]
         if not trained:
             return
-        with _statistics_held(network):
+        with held_statistics(network):
             gradients = torch.autograd.grad(loss(), trained, allow_unused=True)
         weights, directions = [], []
         for weight, gradient in zip(trained, gradients, strict=True):
-            if gradient is not None:  # an operation that was not drawn has none
+            if gradient is not None:  # the weight of an operation that was not drawn has none
                 weights.append(weight)
                 directions.append(gradient)
         with torch.no_grad():
@@ -91,28 +91,12 @@ class WeightPerturbation:
             ):
                 self._found.append((weight, weight.clone()))
                 weight.add_(perturbation)
-        torch.clear_autocast_cache()  # it may hold casts of the weights as they were
+        torch.clear_autocast_cache()  # it may hold casts of the unperturbed weights
 
     def restore(self) -> None:
-        """Put the weights back as they were found."""
+        """Restore the weights bit by bit."""
         with torch.no_grad():
             for weight, found in self._found:
                 weight.copy_(found)
         self._found.clear()
         torch.clear_autocast_cache()
-
-
-@contextmanager
-def _statistics_held(network: nn.Module) -> Iterator[None]:
-    norms = [
-        module
-        for module in network.modules()
-        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
-    ]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True

@@ -1,4 +1,4 @@
-"""The audit: planted frauds are caught, and an honest network passes."""
+"""The audit finds planted frauds and passes an honest network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import binom
 from torch import nn
 
 from nni_robust.attack import PGD, ThreatModel
-from nni_robust.audit.audit import LOOKS, TRIALS, audit_robustness
+from nni_robust.audit.audit import ATTACK_CHECKS, CHECKS, CLEAN_CHECKS, audit_robustness
 from nni_robust.audit.straight_through import StraightThrough
 from nni_robust.audit.verdict import most_severe, verdict_on_order, verdict_on_share
 from nni_robust.data import Digits
@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 
 @pytest.fixture(scope="module")
 def honest():
-    """Train against PGD for two seconds."""
+    """Return a network that was trained against PGD for two seconds."""
     torch.manual_seed(0)
     network = nn.Sequential(
         *(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU()),
@@ -46,7 +46,7 @@ def honest():
 
 
 class Fraud(nn.Module):
-    """The network with something done to it."""
+    """A network with a flaw added to it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Randomised(Fraud):
 
 
 class NoiseByPlace(Fraud):
-    """Noise that is the same in every pass, and so escapes a look at two of them."""
+    """Noise that is the same in every pass, so that comparing two passes does not show it."""
 
     def forward(self, x):
         generator = torch.Generator().manual_seed(0)
@@ -90,7 +90,7 @@ class Detached(Fraud):
 
 
 class WithoutGraph(Fraud):
-    """Nothing that is returned has a gradient, not even to the weights."""
+    """Logits without any gradient, not even for the weights."""
 
     def forward(self, x):
         with torch.no_grad():
@@ -115,7 +115,7 @@ class HalfPrecision(Fraud):
 
 
 class MisleadingOffTheGrid(Fraud):
-    """The gradient is turned round except at the images of the data, multiples of 1/16."""
+    """The gradient is reversed except at the images of the dataset, multiples of 1/16."""
 
     def forward(self, x):
         on_grid = (x * 16 == (x * 16).round()).flatten(1).all(1).view(-1, 1, 1, 1)
@@ -124,7 +124,7 @@ class MisleadingOffTheGrid(Fraud):
 
 
 class CountsQueries(Fraud):
-    """Turns the gradient round when it has been asked for it too often in a row."""
+    """Reverses the gradient after too many queries in a row."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network)
@@ -142,14 +142,14 @@ def dropout_left_on(network: nn.Module) -> nn.Module:
 
 
 def audit(network, threat_model=THREAT_MODEL, **options):
-    torch.manual_seed(0)  # of networks that draw
+    torch.manual_seed(0)  # for networks that draw
     x, y = Digits().examples("test", NUM_IMAGES)
     return audit_robustness(network, x, y, threat_model=threat_model, **{"queries": 300, **options})
 
 
 @pytest.fixture(scope="module")
 def audit_of(honest):
-    """Audit every fraud once."""
+    """Return a function that audits every fraud once."""
     return functools.cache(lambda fraud: audit(fraud(honest)))
 
 
@@ -161,7 +161,7 @@ def test_an_honest_network_passes(honest):
     done = []
     found = audit(honest, progress=done.append)
     assert tuple(done) == found.checks
-    assert verdicts(found) == {**dict.fromkeys([*LOOKS, *TRIALS], "pass"), "transfer": "skipped"}
+    assert verdicts(found) == {**dict.fromkeys(CHECKS, "pass"), "transfer": "skipped"}
     assert found.verdict == "pass"
     assert found.clean_accuracy > 0.9
     assert 0.4 < found.robust_accuracy < found.clean_accuracy
@@ -193,7 +193,7 @@ FRAUDS = {
 
 
 def documented():
-    """Read which checks fail for which network."""
+    """Return for each network on the page the checks that fail."""
     lines = PAGE.read_text().split("## What it finds")[1].splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     heads, _, *frauds = rows
@@ -203,11 +203,11 @@ def documented():
     }
 
 
-def test_the_page_has_all_checks_and_frauds():
+def test_the_page_lists_all_checks_and_frauds():
     assert set(documented()) == {*FRAUDS, "as it was trained"}
     assert documented()["as it was trained"] == set()
     checks = PAGE.read_text().split("## What it finds")[0]
-    assert all(f"| {name} |" in checks for name in (*LOOKS, *TRIALS))
+    assert all(f"| {name} |" in checks for name in CHECKS)
 
 
 @pytest.mark.parametrize("fraud", FRAUDS)
@@ -215,7 +215,7 @@ def test_a_fraud_fails_where_the_page_says(audit_of, fraud):
     found, failed = audit_of(FRAUDS[fraud]), documented()[fraud]
     assert found.verdict == ("fail" if failed else "warn")
     assert failed <= {name for name, verdict in verdicts(found).items() if verdict == "fail"}
-    json.dumps(found.describe(), allow_nan=False)
+    json.dumps(found.as_json(), allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -226,13 +226,13 @@ def test_a_fraud_fails_where_the_page_says(audit_of, fraud):
         (Saturated, "outputs", "softmax is 1 in float32"),
     ],
 )
-def test_what_is_only_suspicious_is_a_warning(audit_of, fraud, check, meaning):
+def test_a_suspicious_network_gets_a_warning(audit_of, fraud, check, meaning):
     (found,) = (c for c in audit_of(fraud).checks if c.name == check)
     assert found.verdict == "warn"
     assert meaning in found.meaning
 
 
-def test_a_saturated_softmax_is_told_from_a_gradient_that_is_cut_off(audit_of):
+def test_a_saturated_softmax_is_distinguished_from_a_detached_gradient(audit_of):
     said = {
         fraud: next(c.meaning for c in audit_of(fraud).checks if c.name == "gradients")
         for fraud in (Saturated, Detached)
@@ -241,15 +241,15 @@ def test_a_saturated_softmax_is_told_from_a_gradient_that_is_cut_off(audit_of):
     assert "No gradient reaches the image" in said[Detached]
 
 
-def test_an_attack_that_has_not_converged_is_a_warning(honest):
-    # Blind, it draws at random from a ball wide enough for every further draw to fool some.
+def test_an_attack_that_has_not_converged_gets_a_warning(honest):
+    # Without a gradient PGD draws at random, from a ball so wide that every draw fools some images.
     found = audit(Detached(honest), ThreatModel(epsilon=128 / 255))
     (check,) = (c for c in found.checks if c.name == "restarts")
     assert check.verdict == "warn"
     assert "Accuracy still falls with more starts" in check.meaning
 
 
-def test_a_surrogate_takes_the_place_of_the_stand_in(honest):
+def test_a_surrogate_replaces_the_stand_in(honest):
     twin = verdicts(audit(WithoutGraph(honest), surrogate=honest))
     assert twin["transfer"] == "fail"
     stranger = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
@@ -266,15 +266,15 @@ def test_the_audit_leaves_the_network_as_found(honest):
     honest.eval()
 
 
-def test_what_cannot_be_told_is_skipped(honest):
+def test_attack_checks_are_skipped_if_too_few_images_are_classified_right(honest):
     x, y = Digits().examples("test", 20)
     wrong = (y + 1) % 10
     found = audit_robustness(honest, x, wrong, threat_model=THREAT_MODEL)
-    assert {verdicts(found)[name] for name in TRIALS} == {"skipped"}
-    assert {verdicts(found)[name] for name in LOOKS} == {"pass"}
+    assert {verdicts(found)[name] for name in ATTACK_CHECKS} == {"skipped"}
+    assert {verdicts(found)[name] for name in CLEAN_CHECKS} == {"pass"}
 
 
-def test_square_is_skipped_where_its_library_is_not_installed(honest, monkeypatch):
+def test_square_is_skipped_if_its_library_is_not_installed(honest, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (check,) = (c for c in audit(honest).checks if c.name == "black box")
     assert check.verdict == "skipped"
@@ -289,7 +289,7 @@ def test_square_is_skipped_where_its_library_is_not_installed(honest, monkeypatc
         ({"queries": 0}, "queries must be a whole number of at least 1, got 0"),
     ],
 )
-def test_what_cannot_be_audited_is_refused(honest, change, message):
+def test_invalid_arguments_are_refused(honest, change, message):
     x, y = Digits().examples("test", 4)
     arguments = {"x": x, "y": y, "threat_model": THREAT_MODEL, **change}
     with pytest.raises(ValueError, match=message):
@@ -297,7 +297,7 @@ def test_what_cannot_be_audited_is_refused(honest, change, message):
 
 
 @pytest.mark.parametrize(("weaker", "stronger"), [(7, 0), (6, 0), (5, 0), (4, 0), (9, 1), (8, 4)])
-def test_an_order_is_judged_by_the_tail_of_the_binomial(weaker, stronger):
+def test_an_order_is_judged_by_the_tail_of_the_binomial_distribution(weaker, stronger):
     p = binom.sf(weaker - 1, weaker + stronger, 0.5)
     expected = "fail" if p < 0.01 else "warn" if p < 0.05 else "pass"
     assert verdict_on_order(weaker, stronger) == expected
@@ -307,7 +307,7 @@ def test_an_order_that_holds_passes():
     assert verdict_on_order(0, 0) == verdict_on_order(3, 3) == verdict_on_order(0, 50) == "pass"
 
 
-def test_a_share_fails_when_its_interval_does():
+def test_a_fraction_fails_if_its_whole_interval_is_too_large():
     # Wilson's lower bound for 2 of 100 is 0.55 %, for 4 of 100 is 1.57 %.
     counts = {0: "pass", 1: "pass", 2: "warn", 4: "fail"}
     assert {k: verdict_on_share(k, 100, tolerated=0.01) for k in counts} == counts
@@ -318,7 +318,7 @@ def test_the_most_severe_verdict_counts():
     assert most_severe("fail", "warn", "pass") == "fail"
 
 
-def test_a_stand_in_has_the_outputs_of_the_network_and_the_gradient_without_steps(honest):
+def test_a_stand_in_has_the_outputs_of_the_network_and_the_gradient_of_the_identity(honest):
     x, _ = Digits().examples("test", 8)
     x = (x * 0.97).requires_grad_()
     quantised = Quantised(honest)
@@ -336,7 +336,7 @@ def test_a_stand_in_has_the_outputs_of_the_network_and_the_gradient_without_step
     "step",
     [*(torch.floor, torch.ceil, torch.trunc, torch.sign), lambda x: x.detach(), lambda x: x.data],
 )
-def test_a_stand_in_sees_every_kind_of_step(step):
+def test_a_stand_in_recognises_every_step_function(step):
     class Stepped(nn.Module):
         def forward(self, x):
             return step(3 * x)

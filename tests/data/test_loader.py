@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -188,3 +189,21 @@ def test_processes_that_train_together_share_an_epoch(tmp_path):
     assert {tuple(image) for image in seen.tolist()} == {tuple(i) for i in x.flatten(1).tolist()}
     for name, value in weights.items():
         assert torch.equal(value, same[name])
+
+
+@pytest.mark.parametrize("name", ["train", "architecture", "val", "test"])
+def test_a_loader_of_a_data_module_is_pickled_without_its_images(name):
+    data = Synthetic(num_examples=200, batch_size=16)
+    loader = getattr(data, f"{name}_dataloader")()
+    loader.set_epoch(2)
+    pickled = pickle.dumps(loader)
+    assert len(pickled) < 2000
+    for (x, y), (x_again, y_again) in zip(loader, pickle.loads(pickled), strict=True):
+        assert torch.equal(x, x_again)
+        assert torch.equal(y, y_again)
+
+
+def test_a_loader_of_tensors_is_pickled_with_them():
+    loader = TensorLoader(*numbered(5), batch_size=2, seed=0)
+    again = pickle.loads(pickle.dumps(loader))
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(loader, again, strict=True))

@@ -1,4 +1,4 @@
-"""Adversarial training: by itself, and under NNI's own one-shot strategies."""
+"""Adversarial training, alone and under one-shot strategies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
-from nni.nas.space import RawFormatModelSpace
+from nni.nas.space import RawFormatModelSpace, SimplifiedModelSpace
 from nni.nas.strategy import DARTS, GumbelDARTS, Proxyless, RandomOneShot
 from torch import nn
 
@@ -36,7 +36,7 @@ QUIET = {
 
 
 class Spy(Attack):
-    """Counts the attacks of another attack, and how far the images moved."""
+    """Runs another attack and records how far the images moved."""
 
     def __init__(self) -> None:
         super().__init__(threat_model=ATTACK.threat_model)
@@ -49,7 +49,7 @@ class Spy(Attack):
 
 
 class UserSpace(ModelSpace):
-    """What a user of NNI writes: two LayerChoices."""
+    """A space as a user of NNI writes it: two LayerChoices."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def search(
     return next(iter(strategy.list_models())).sample
 
 
-@pytest.mark.filterwarnings("ignore")  # NNI's one-shot code and Lightning warn of each other
+@pytest.mark.filterwarnings("ignore")  # NNI's one-shot code and Lightning warn about each other
 @pytest.mark.parametrize("strategy", [RandomOneShot, DARTS, GumbelDARTS, Proxyless])
 def test_nnis_one_shot_strategies_become_adversarial_on_a_users_space(strategy):
     spy = Spy()
@@ -157,7 +157,7 @@ def test_adversarial_training_resists_better_than_clean_training():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_training_is_the_same_for_one_seed():
+def test_one_seed_gives_one_training():
     a, b = (train(Recipe(), ATTACK, max_epochs=2) for _ in range(2))
     for left, right in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(left, right)
@@ -182,10 +182,33 @@ def test_every_recipe_trains_for_an_epoch(name):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_network_without_an_auxiliary_head_is_refused_where_one_is_weighed():
+def test_a_network_without_an_auxiliary_head_is_refused_if_the_recipe_weighs_one():
     recipe = Recipe(objective=OBJECTIVES["clean"](), auxiliary_weight=0.4)
     with pytest.raises(ValueError, match=r"recipe\.auxiliary_weight must be 0 for a network"):
         train(recipe, None, max_epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("objective", ["pgd_at", "free"])
+def test_loaders_of_our_data_reach_a_trial_within_nnis_64_kilobytes(objective):
+    data = Synthetic(**{**DATA, "num_examples": 600})  # 150 KB of images
+    evaluator = AdversarialClassification(
+        train_dataloaders=data.train_dataloader(),
+        val_dataloaders=data.val_dataloader(),
+        train_attack=ATTACK,
+        recipe=Recipe(objective=OBJECTIVES[objective]()),
+        max_epochs=1,
+        **QUIET,
+    )
+    model = SimplifiedModelSpace.from_model(UserSpace(), evaluator).random()
+    # As TunerCommandChannel.send_trial does.
+    payload = nni.dump({"parameters": model}, pickle_size_limit=64 * 1024)
+    assert len(payload) < 8 * 1024
+    received = nni.load(payload)["parameters"]
+    assert received.sample == model.sample
+    received.evaluator.evaluate(received.executable_model())
+    robust = received.evaluator.trainer.callback_metrics["train_robust"]
+    assert 0 < robust <= 1
 
 
 def test_a_recipe_is_stored_with_its_objective():
@@ -201,5 +224,7 @@ def test_the_evaluator_is_stored_by_name_and_arguments():
 
 
 def test_a_wrong_attack_mode_is_refused():
-    with pytest.raises(ValueError, match="attack_mode must be 'train' or 'eval', got 'test'"):
+    with pytest.raises(
+        ValueError, match=r"attack_mode must be one of \['train', 'eval'\], got 'test'"
+    ):
         AdversarialClassification(data=Synthetic(**DATA), attack_mode="test", **QUIET)

@@ -1,4 +1,4 @@
-"""FSP distance of whole networks, and the filter made of it."""
+"""FSP distance of whole networks, and the filter that uses it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def network() -> nn.Module:
 
 
 @pytest.mark.parametrize("cell_input", ["prev", "prev_prev", "concat"])
-def test_distances_are_those_of_features_taken_by_hand(cell_input):
+def test_distances_agree_with_features_collected_by_hand(cell_input):
     net = network()
     x, _ = DATA.examples("validation", 6)
     x_adv = (x + 0.1).clamp(0, 1)
@@ -98,7 +98,7 @@ def test_evolution_searches_through_the_filter():
 
 
 class _Reporter:
-    """Evaluates by a function and reports what it gives."""
+    """Evaluates a model by a function and reports the value."""
 
     def __init__(self, function):
         self.function = function

@@ -1,4 +1,4 @@
-"""An evaluation that is stopped goes on, to the result that it would have had."""
+"""A stopped evaluation continues and gives the result that it would have given."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ WEAK, STRONG = ThreatModel(epsilon=0.02), ThreatModel(epsilon=0.06)
 
 @dataclass(frozen=True, kw_only=True)
 class Flaky(Attack):
-    """PGD from a random start, until the power fails."""
+    """PGD from a random start, interrupted after a number of calls."""
 
-    calls_left: ClassVar[list[int]] = [0]  # no part of the evaluation
+    calls_left: ClassVar[list[int]] = [0]  # not part of the evaluation
 
     def _perturb(self, network, x, y, generator):
         self.calls_left[0] -= 1
@@ -45,21 +45,21 @@ SUITE = [FGSM(threat_model=WEAK), Flaky(threat_model=STRONG), PGD(threat_model=S
 
 
 @pytest.mark.parametrize("keep_fooled", [False, True])
-def test_a_stopped_evaluation_goes_on_to_the_same_result(network, batch, tmp_path, keep_fooled):
+def test_a_stopped_evaluation_continues_to_the_same_result(network, batch, tmp_path, keep_fooled):
     options = {"batch_size": 7, "seed": 5, "keep_fooled": keep_fooled}
     Flaky.calls_left[0] = 100
     whole = measure_robustness(network, *batch, attacks=SUITE, **options)
-    assert 0 < sum(whole.standing) < 40
+    assert 0 < sum(whole.robust_mask) < 40
     Flaky.calls_left[0], folder = 2, tmp_path / "folder"
     with pytest.raises(KeyboardInterrupt):
         measure_robustness(network, *batch, attacks=SUITE, state=folder, **options)
-    (file,) = folder.iterdir()  # no scratch is left
+    (file,) = folder.iterdir()  # no temporary file is left
     assert "?" in json.loads(file.read_text())["outcomes"]["flaky"]
     Flaky.calls_left[0] = 100
     resumed = measure_robustness(network, *batch, attacks=SUITE, state=folder, **options)
     assert resumed == whole
     batches = -(-whole.num_asked("flaky") // 7)
-    assert 100 - Flaky.calls_left[0] == batches - 2  # what had been done was not done again
+    assert 100 - Flaky.calls_left[0] == batches - 2  # finished batches are not repeated
 
 
 def test_a_finished_evaluation_is_read_without_an_attack(network, batch, tmp_path):
@@ -91,7 +91,7 @@ def test_every_evaluation_has_its_own_file(network, batch, tmp_path):
     assert files_after() == 8
 
 
-def test_the_source_of_a_transfer_belongs_to_the_suite(network, batch, tmp_path):
+def test_the_source_of_a_transfer_is_part_of_the_identity(network, batch, tmp_path):
     source = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
     attacks = [Transfer(source=source, attack=FGSM(threat_model=STRONG))]
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_the_source_of_a_transfer_belongs_to_the_suite(network, batch, tmp_path)
         '{"outcomes": {"fgsm": "111", "clean": "111"}}',
     ],
 )
-def test_a_damaged_state_is_named(network, batch, tmp_path, text):
+def test_a_damaged_file_is_named(network, batch, tmp_path, text):
     x, y = (values[:3] for values in batch)
     measure_robustness(network, x, y, attacks=[FGSM()], state=tmp_path)
     (file,) = tmp_path.iterdir()

@@ -1,4 +1,4 @@
-"""Robust accuracy on networks of which the answer is known."""
+"""Robust accuracy of networks whose true accuracy is known."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import nn
 from nni_robust.attack import FGSM, PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import RobustAccuracy, attacked_accuracy
+from nni_robust.evaluator.deployment import exact_arithmetic
 from nni_robust.evaluator.outcome import Robustness
-from nni_robust.evaluator.robustness import exact_arithmetic, measure_robustness
+from nni_robust.evaluator.robustness import measure_robustness
 
 
 class Threshold(nn.Module):
-    """Class 1 if the mean of the image is above one half; the margin is known."""
+    """Returns class 1 if the mean of the image is above one half, so that margins are known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,14 +43,14 @@ Y = torch.tensor([0, 0, 0, 1, 1, 0])  # the last one is misclassified without an
 
 
 @pytest.mark.parametrize(("epsilon", "robust"), [(0.01, 5), (0.1, 3), (0.2, 2), (0.45, 0)])
-def test_accuracy_is_that_of_the_known_margins(epsilon, robust):
+def test_accuracy_follows_from_the_known_margins(epsilon, robust):
     accuracy = attacked_accuracy(Threshold(), X, Y, attacks=[attack(epsilon)], batch_size=2)
     assert accuracy == {"clean": 5 / 6, "fgsm": robust / 6, "robust": robust / 6}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Push(Attack):
-    """Moves every pixel up or down, whatever the class."""
+    """Moves every pixel by the same amount, whatever the class."""
 
     by: float = 0.0
 
@@ -59,7 +60,7 @@ class Push(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class Pull(Push):
-    """The same under another name."""
+    """The same attack under another name."""
 
 
 def test_the_worst_case_is_taken_for_each_image():
@@ -71,21 +72,21 @@ def test_the_worst_case_is_taken_for_each_image():
     assert accuracy["robust"] == 3 / 6
 
 
-def test_a_fooled_image_leaves_the_suite_and_the_worst_case_is_the_same():
+def test_leaving_out_fooled_images_does_not_change_the_worst_case():
     threat_model = ThreatModel(epsilon=0.1)
     suite = [Push(threat_model=threat_model, by=0.1), Pull(threat_model=threat_model, by=-0.1)]
     leaving = measure_robustness(Threshold(), X, Y, attacks=suite)
     staying = measure_robustness(Threshold(), X, Y, attacks=suite, keep_fooled=True)
-    # Of 0.2, 0.35, 0.45, 0.55, 0.9: up fools the third, down the fourth; the sixth is of class 0.
+    # Moving up fools the third image, moving down the fourth. The sixth is of class 0.
     assert leaving.outcomes == {"clean": "111110", "push": "11011-", "pull": "11-01-"}
     assert staying.outcomes == {"clean": "111110", "push": "11011-", "pull": "11101-"}
-    assert leaving.standing == staying.standing == [True, True, False, False, True, False]
+    assert leaving.robust_mask == staying.robust_mask == [True, True, False, False, True, False]
     assert leaving.accuracies() == {"clean": 5 / 6, "push": 4 / 6, "pull": 3 / 6, "robust": 3 / 6}
 
 
-def test_a_result_counts_its_images_and_is_plain_json():
+def test_a_result_counts_its_images_and_becomes_plain_json():
     result = Robustness(outcomes={"clean": "1110", "fgsm": "110-", "pgd": "10--"})
-    summary = json.loads(json.dumps(result.describe()))
+    summary = json.loads(json.dumps(result.as_json()))
     assert summary["num_images"] == 4
     assert summary["asked"] == {"clean": 4, "fgsm": 3, "pgd": 2}
     assert summary["right"] == {"clean": 3, "fgsm": 2, "pgd": 1, "robust": 1}
@@ -93,7 +94,7 @@ def test_a_result_counts_its_images_and_is_plain_json():
     assert Robustness(outcomes=json.loads(json.dumps(result.outcomes))) == result
 
 
-def test_batches_are_filled_up_with_the_images_that_are_left():
+def test_batches_are_filled_with_the_remaining_images():
     sizes = []
 
     @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,10 @@ def test_batches_are_filled_up_with_the_images_that_are_left():
             sizes.append(len(x))
             return x
 
-    suite = [attack(0.1), Count(threat_model=ThreatModel(epsilon=0.1))]  # three images stand
+    suite = [
+        attack(0.1),
+        Count(threat_model=ThreatModel(epsilon=0.1)),
+    ]  # fools three
     measure_robustness(Threshold(), X, Y, attacks=suite, batch_size=2)
     assert sizes == [2, 1]
 
@@ -125,25 +129,25 @@ def test_an_attack_does_not_depend_on_those_before_it():
 
 @dataclass(frozen=True, kw_only=True)
 class Draw(Attack):
-    """Noise from the generator that the suite hands over."""
+    """Noise from the generator that the suite passes on."""
 
     def _perturb(self, network, x, y, generator):
         return self.threat_model.random_start(x, generator)
 
 
-def test_progress_reaches_the_images_times_the_attacks_and_the_clean_pass():
+def test_progress_counts_the_images_of_every_attack_and_of_the_clean_pass():
     done = []
     suite = [attack(0.1), PGD(steps=2)]
     measure_robustness(Threshold(), X, Y, attacks=suite, batch_size=4, progress=done.append)
     assert sum(done) == len(X) * 3
 
 
-def test_logits_that_are_no_number_are_wrong():
+def test_nan_logits_count_as_misclassified():
     class Broken(Threshold):
         def forward(self, x):
             return super().forward(x) * torch.nan
 
-    with pytest.warns(UserWarning, match="logits that are no numbers"):
+    with pytest.warns(UserWarning, match="returns NaN logits"):
         result = measure_robustness(Broken(), X, torch.zeros(6).long(), attacks=[attack(0.1)])
     assert result.accuracies()["clean"] == 0  # argmax would say class 0
 
@@ -168,12 +172,12 @@ def test_evaluation_is_in_single_precision():
         measure_robustness(Observed().bfloat16(), X, Y, attacks=[attack(0.1)])
 
 
-@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="of torch 2.9")
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="needs torch 2.9")
 @pytest.mark.parametrize("found", ["none", "tf32"])
-def test_reduced_precision_is_off_while_it_runs_and_left_as_it_was(found):
+def test_reduced_precision_is_switched_off_and_restored(found):
     matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = found  # after it torch refuses to read its older switches
+    torch.backends.fp32_precision = found  # from now on torch refuses to read allow_tf32
     try:
         as_found = matmul.fp32_precision, convolution.fp32_precision
         with exact_arithmetic():
@@ -192,8 +196,8 @@ def test_every_module_is_left_in_its_mode():
     assert [module.training for module in network] == [False, True, True]
 
 
-def test_a_batch_of_no_images_is_refused():
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+def test_an_empty_batch_size_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         measure_robustness(Threshold(), X, Y, attacks=[attack(0.1)], batch_size=0)
 
 
@@ -210,30 +214,30 @@ def test_images_that_are_misclassified_are_not_attacked():
     assert seen == [5]
 
 
-def test_the_result_does_not_depend_on_the_mode_and_leaves_it():
+def test_the_result_does_not_depend_on_the_mode_of_the_network():
     network = nn.Sequential(nn.Dropout(0.9), Threshold()).train()
     first = attacked_accuracy(network, X, Y, attacks=[attack(0.1)])
     assert network.training
     assert first == attacked_accuracy(network.eval(), X, Y, attacks=[attack(0.1)])
 
 
-def test_two_attacks_of_one_name_are_refused():
+def test_two_attacks_with_the_same_name_are_refused():
     with pytest.raises(ValueError, match="attacks must differ in name"):
         attacked_accuracy(Threshold(), X, Y, attacks=[PGD(), PGD(step_size=0.1)])
 
 
-def test_the_evaluator_measures_the_split_it_is_told():
+def test_the_evaluator_measures_the_requested_split():
     data = Synthetic(num_classes=2, image_shape=(1, 4, 4), num_examples=60)
     network = Threshold()
     x, y = data.examples("test")
     evaluator = RobustAccuracy(data=data, attacks=[attack(0.1)], split="test")
     expected = attacked_accuracy(network, x, y, attacks=[attack(0.1)])
     assert evaluator.evaluate(network)["default"] == expected["robust"]
-    with pytest.raises(ValueError, match="split must be"):
+    with pytest.raises(ValueError, match="split must be one of"):
         RobustAccuracy(data=data, split="validate")
 
 
-def test_the_worst_case_is_that_of_foolboxs_attacks():
+def test_the_worst_case_agrees_with_foolbox():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 4)).eval()
     x = torch.rand(40, 3, 4, 4)
@@ -253,5 +257,5 @@ def test_the_worst_case_is_that_of_foolboxs_attacks():
             foolbox.attacks.LinfPGD(steps=10, abs_stepsize=0.01, random_start=False),
         )
     ]
-    assert result.standing == (~(fooled[0] | fooled[1])).tolist()
-    assert 0 < sum(result.standing) < 36
+    assert result.robust_mask == (~(fooled[0] | fooled[1])).tolist()
+    assert 0 < sum(result.robust_mask) < 36

@@ -141,7 +141,7 @@ def test_a_search_that_was_stopped_after_its_last_epoch_goes_on(done, tmp_path, 
     assert run_search(path, results) == metrics
 
 
-@pytest.mark.filterwarnings("ignore:The network gives logits that are no numbers")
+@pytest.mark.filterwarnings("ignore:The network returns NaN logits")
 def test_a_failed_search_is_on_record(tmp_path):
     path = write(
         tmp_path, **{"evaluator.search_recipe": {"learning_rate": 1e12}, "strategy.max_norm": None}

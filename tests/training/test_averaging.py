@@ -1,4 +1,4 @@
-"""Averages of weights against their closed form, and against what the network holds."""
+"""Weight averages against their closed form and against the weights of the network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nni_robust.evaluator import AdversarialClassification
 from nni_robust.training import Recipe
 from nni_robust.training.averaging import MovingAverage
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice
+pytestmark = pytest.mark.filterwarnings("ignore")  # advice from Lightning
 
 DATA = {"num_classes": 3, "image_shape": (1, 4, 4), "num_examples": 40, "batch_size": 12}
 QUIET = {
@@ -33,7 +33,7 @@ def small() -> nn.Sequential:
 
 
 class Trace(pl.Callback):
-    """Keeps the weights after every step, and the state after every epoch."""
+    """Records the weights after every step and the state after every epoch."""
 
     def __init__(self) -> None:
         self.steps: list[list[torch.Tensor]] = []
@@ -69,7 +69,7 @@ def test_the_moving_average_has_its_closed_form():
     assert_close(average.values[0], (shares / shares.sum()) @ values)
 
 
-def test_the_average_of_one_constant_is_that_constant():
+def test_the_average_of_a_constant_is_that_constant():
     average = MovingAverage(0.999)
     for _ in range(5):
         average.update([torch.full((2,), 3.0)])
@@ -94,7 +94,7 @@ def test_averaging_does_not_disturb_the_training():
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_statistics_of_batch_norm_are_those_of_the_averaged_network():
+def test_batch_norm_statistics_belong_to_the_averaged_network():
     network, trace = train(Recipe(learning_rate=0.1, ema=0.9))
     other = small()
     other.load_state_dict(trace.epochs[-1])

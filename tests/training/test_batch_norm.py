@@ -54,3 +54,11 @@ def test_statistics_are_those_of_attacked_images():
 def test_no_batch_is_refused():
     with pytest.raises(ValueError, match="batches must hold at least one batch"):
         reestimate_batch_norm(network(), [])
+
+
+def test_a_mixture_of_modes_is_left_as_found():
+    net = nn.Sequential(nn.Dropout(0.5), network()).train()
+    net[0].eval()
+    before = [module.training for module in net.modules()]
+    reestimate_batch_norm(net, BATCHES)
+    assert [module.training for module in net.modules()] == before

@@ -1,4 +1,4 @@
-"""How weights lie in memory: the same network, faster; left as found."""
+"""Channels-last weights give the same network and are restored afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def network():
     return RobNetSpace.load_searched_model("robnet-large", **sizes).double().eval()
 
 
-def innermost(network: nn.Module) -> list[bool]:
+def are_channels_last(network: nn.Module) -> list[bool]:
     weights = [p for p in network.parameters() if p.dim() == 4]
     return [p.is_contiguous(memory_format=torch.channels_last) for p in weights]
 
@@ -34,19 +34,19 @@ def test_the_network_computes_the_same(network):
     x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
     expected = network(x)
     put_channels_last(network)
-    assert all(innermost(network))
+    assert all(are_channels_last(network))
     assert_close(network(x), expected)
     features = []
     network.cells[-1].register_forward_hook(lambda *args: features.append(args[2]))
     network(x)
-    assert features[0].is_contiguous(memory_format=torch.channels_last)  # all the way through
+    assert features[0].is_contiguous(memory_format=torch.channels_last)  # up to the last layer
 
 
 def test_an_evaluation_leaves_weights_as_it_found_them(network):
     network = network.float()
     before = [p.stride() for p in network.parameters()]
     seen = []
-    network.register_forward_pre_hook(lambda *_: seen.append(all(innermost(network))))
+    network.register_forward_pre_hook(lambda *_: seen.append(all(are_channels_last(network))))
     x, y = torch.rand(2, 3, 32, 32), torch.tensor([0, 1])
     measure_robustness(network, x, y, attacks=[FGSM()])
     assert seen
@@ -54,14 +54,14 @@ def test_an_evaluation_leaves_weights_as_it_found_them(network):
     assert [p.stride() for p in network.parameters()] == before
 
 
-def test_weights_that_lie_so_already_stay_so(network):
+def test_weights_that_are_channels_last_already_stay_so(network):
     put_channels_last(network)
     with channels_last(network):
         pass
-    assert all(innermost(network))
+    assert all(are_channels_last(network))
 
 
-def test_an_optimiser_keeps_its_hold(network):
+def test_an_optimiser_keeps_its_references_to_the_weights(network):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     put_channels_last(network)
     before = copy.deepcopy(network.state_dict())
@@ -71,7 +71,7 @@ def test_an_optimiser_keeps_its_hold(network):
     assert {name for name, _ in network.named_parameters()} <= {*moved}
 
 
-def test_a_training_lays_them_out():
+def test_a_training_uses_channels_last():
     data = Synthetic(num_examples=60, image_shape=(3, 8, 8), batch_size=20)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     trainer = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
@@ -86,4 +86,4 @@ def test_a_training_lays_them_out():
         **trainer,
     )
     evaluator.evaluate(network)
-    assert innermost(network) == [True]
+    assert are_channels_last(network) == [True]

@@ -1,4 +1,4 @@
-"""Free adversarial training: replays are counted, and the perturbation is carried along."""
+"""Free adversarial training: replays and the carried perturbation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from nni_robust.attack import PGD, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
 from nni_robust.training import Recipe
-from nni_robust.training.carried_perturbation import CarriedPerturbation
+from nni_robust.training.free_training import CarriedPerturbation, Replayed
 from nni_robust.training.objective import Free
-from nni_robust.training.replayed_data import Replayed
 
 DATA = {"num_classes": 3, "image_shape": (1, 4, 4), "num_examples": 40, "batch_size": 12}
 
 
-def test_every_batch_comes_as_often_as_there_are_replays():
+def test_every_batch_is_replayed():
     loader = Synthetic(**DATA).train_dataloader()
     batches = [x for x, _ in Synthetic(**DATA).train_dataloader()]
     replayed = Replayed(loader, 3)
@@ -30,7 +29,7 @@ def test_every_batch_comes_as_often_as_there_are_replays():
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.1), ("l2", 0.5)])
-def test_on_a_constant_gradient_the_perturbation_walks_to_the_border_and_stays(norm, epsilon):
+def test_a_constant_gradient_moves_the_perturbation_to_the_border_and_no_further(norm, epsilon):
     gradient = torch.tensor([[[[1.0, -2.0], [3.0, -1.0]]]])
     carried = CarriedPerturbation(ThreatModel(norm=norm, epsilon=epsilon), step_size=0.4 * epsilon)
     direction = gradient.sign() if norm == "linf" else gradient / gradient.norm()
@@ -42,7 +41,7 @@ def test_on_a_constant_gradient_the_perturbation_walks_to_the_border_and_stays(n
         carried.move()
 
 
-def test_a_smaller_batch_leaves_the_other_places_alone():
+def test_a_smaller_batch_leaves_the_other_perturbations_alone():
     carried = CarriedPerturbation(ThreatModel(epsilon=0.1), step_size=0.02)
     for count in (3, 2):
         carried.images(torch.full((count, 1, 1, 1), 0.5)).sum().backward()
@@ -50,7 +49,7 @@ def test_a_smaller_batch_leaves_the_other_places_alone():
     assert_close(carried.delta.flatten(), torch.tensor([0.04, 0.04, 0.02]))
 
 
-def test_images_stay_images_while_the_perturbation_stays_in_the_ball():
+def test_images_stay_in_range_while_the_perturbation_stays_in_the_ball():
     carried = CarriedPerturbation(ThreatModel(epsilon=0.3), step_size=0.3)
     for _ in range(2):
         x_adv = carried.images(torch.full((1, 1, 1, 1), 0.9))
@@ -61,7 +60,7 @@ def test_images_stay_images_while_the_perturbation_stays_in_the_ball():
 
 
 class Recorder(nn.Module):
-    """A linear network that keeps the images that it is trained on."""
+    """A linear network that records its training images."""
 
     def __init__(self) -> None:
         super().__init__()

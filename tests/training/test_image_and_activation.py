@@ -1,4 +1,4 @@
-"""Holes in images, and activations in the place of ReLU."""
+"""Cutout, and activations instead of ReLU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nni_robust.model.activation import ACTIVATIONS, replace_relu
 from nni_robust.training.cutout import cutout
 
 
-def test_a_hole_is_one_square_of_the_given_size_cut_at_the_border():
+def test_cutout_is_one_square_of_the_given_size_cut_at_the_border():
     x = torch.ones(400, 2, 9, 7)
     holed = cutout(x, 4, torch.Generator().manual_seed(0))
     for image in holed:
@@ -26,7 +26,7 @@ def test_a_hole_is_one_square_of_the_given_size_cut_at_the_border():
     assert hit.item() == pytest.approx(16 / 63, abs=0.06)
 
 
-def test_a_hole_leaves_the_images_it_was_made_from_alone():
+def test_cutout_does_not_change_its_input():
     x = torch.ones(2, 1, 4, 4)
     cutout(x, 2, torch.Generator().manual_seed(0))
     assert torch.equal(x, torch.ones(2, 1, 4, 4))

@@ -1,4 +1,4 @@
-"""Objectives against plain formulas, and the attacks that they ask for."""
+"""Objectives against plain formulas, and the attacks that they need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from nni_robust.attack import FGSM, PGD, ThreatModel
+from nni_robust.training.loss import mart_loss, trades_loss
 from nni_robust.training.objective import (
     MART,
     OBJECTIVES,
@@ -18,8 +19,6 @@ from nni_robust.training.objective import (
     Clean,
     Fast,
     Free,
-    mart_loss,
-    trades_loss,
 )
 
 THREAT = ThreatModel(epsilon=0.1)
@@ -72,13 +71,13 @@ def test_mart_stays_finite_where_the_network_is_sure_and_wrong():
     logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
     loss = mart_loss(logits, logits, torch.tensor([1]), beta=5)
     loss.backward()
-    # -ln p_y = 200, and 1 less the rival's share is 2 exp(-200).
+    # -ln p_y = 200, and 1 minus the rival's probability is 2 exp(-200).
     assert loss.item() == pytest.approx(400 - math.log(2), rel=1e-5)
     assert torch.isfinite(logits.grad).all()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_gives_a_loss_and_the_logits_that_it_is_judged_by(name):
+def test_every_objective_returns_a_loss_and_the_logits_for_the_accuracy(name):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     x, x_adv = torch.rand(2, 5, 1, 2, 2)
@@ -100,7 +99,7 @@ def test_the_plain_objectives_are_the_cross_entropy_of_attacked_images(name):
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_trades_lets_the_attack_climb_the_divergence():
+def test_trades_lets_the_attack_maximise_the_divergence():
     attack = PGD(threat_model=THREAT, steps=3)
     assert TRADES().attack(attack) == PGD(threat_model=THREAT, steps=3, loss="kl")
 
@@ -108,7 +107,7 @@ def test_trades_lets_the_attack_climb_the_divergence():
 def test_fast_takes_one_step_of_five_quarters_of_epsilon_from_a_random_point():
     attack = Fast().attack(PGD(threat_model=ThreatModel(epsilon=8 / 255)))
     assert (attack.steps, attack.random_start) == (1, True)
-    assert attack.step_size == pytest.approx(10 / 255)  # as Wong et al. have it
+    assert attack.step_size == pytest.approx(10 / 255)  # as in Wong et al.
 
 
 def test_clean_training_attacks_nothing():
@@ -122,7 +121,7 @@ def test_an_objective_that_needs_an_attack_refuses_none(objective):
         objective.attack(None)
 
 
-def test_trades_refuses_an_attack_that_cannot_climb_the_divergence():
+def test_trades_refuses_an_attack_that_cannot_maximise_the_divergence():
     with pytest.raises(ValueError, match=r"train_attack must be a PGD.*got a FGSM"):
         TRADES().attack(FGSM())
 
@@ -134,10 +133,10 @@ def test_trades_refuses_an_attack_that_cannot_climb_the_divergence():
         (MART, {"beta": math.nan}, "beta must not be negative, got nan"),
         (Fast, {"step_share": 0.0}, "step_share must be positive, got 0.0"),
         (Fast, {"guard": 0.0}, r"guard must lie in \(0, 1\], got 0.0"),
-        (Free, {"replays": 0}, "replays must be at least 1, got 0"),
+        (Free, {"replays": 0}, "replays must be a whole number of at least 1, got 0"),
         (Free, {"step_share": -1.0}, "step_share must be positive"),
     ],
 )
-def test_wrong_objectives_are_refused(cls, arguments, message):
+def test_invalid_objectives_are_refused(cls, arguments, message):
     with pytest.raises(ValueError, match=message):
         cls(**arguments)

@@ -1,4 +1,4 @@
-"""The guard of single-step training, against collapses that are planted."""
+"""The guard of single-step training against planted collapses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import nn
 from nni_robust.attack import PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
-from nni_robust.evaluator.adversarial import logged_metrics
+from nni_robust.evaluator.report_to_nni import logged_metrics
 from nni_robust.training import Recipe
 from nni_robust.training.objective import Fast
 from nni_robust.training.overfitting_guard import OverfittingGuard
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice
+pytestmark = pytest.mark.filterwarnings("ignore")  # advice from Lightning
 
 BALL = ThreatModel(epsilon=0.05)
 
 
 class Classifier(nn.Sequential):
-    """A linear network; `hollow` says that its robustness is not what it seems."""
+    """A linear network. If it is `hollow`, it withstands only the attack of its training."""
 
     def __init__(self) -> None:
         super().__init__(nn.Flatten(), nn.Linear(64, 3))
@@ -32,7 +32,7 @@ class Classifier(nn.Sequential):
 
 
 class Probe(Attack):
-    """Finds images that fool a hollow network, and of another none."""
+    """Fools a hollow network and no other."""
 
     def _perturb(self, network, x, y, generator):
         return torch.zeros_like(x) if network.hollow else x
@@ -60,12 +60,12 @@ class Change(pl.Callback):
 
 
 def hollow_out(network: Classifier) -> None:
-    """Let it withstand the attack of its training alone."""
+    """Let the network withstand only the attack of its training."""
     network.hollow.fill_(True)
 
 
 def forget(network: Classifier) -> None:
-    """Let it withstand nothing."""
+    """Let the network withstand no attack."""
     for parameter in network[1].parameters():
         parameter.neg_()
 
@@ -90,7 +90,7 @@ def train(change: Change, guard: float = 0.2) -> tuple[nn.Module, pl.Trainer]:
     return network, evaluator.trainer
 
 
-def test_a_collapse_ends_the_training_with_the_weights_of_the_epoch_before(caplog):
+def test_a_collapse_ends_the_training_and_restores_the_epoch_before(caplog):
     change = Change(3, hollow_out)
     with caplog.at_level(logging.WARNING):
         network, trainer = train(change)
@@ -98,19 +98,19 @@ def test_a_collapse_ends_the_training_with_the_weights_of_the_epoch_before(caplo
     for name, value in network.state_dict().items():
         assert torch.equal(value, change.before[name])
     assert "Catastrophic overfitting in epoch 3: accuracy is " in caplog.text
-    # What is reported is what the weights are worth.
+    # The reported metrics are those of the restored weights.
     assert change.seen[3] == change.seen[2]
     assert change.seen[2]["clean"] > 0.8
 
 
-def test_a_network_that_is_merely_worse_trains_on():
+def test_a_network_that_has_only_become_worse_trains_on():
     change = Change(3, forget)
     _, trainer = train(change)
     assert trainer.current_epoch == 5
     assert change.seen[3]["clean"] < 0.5 < change.seen[2]["clean"]
 
 
-def test_a_training_without_a_collapse_goes_to_its_end():
+def test_a_training_without_a_collapse_runs_to_its_end():
     _, trainer = train(Change(99, hollow_out))
     assert trainer.current_epoch == 5
 
@@ -120,7 +120,7 @@ def test_a_guard_of_one_never_ends_the_training():
     assert trainer.current_epoch == 5
 
 
-def test_a_training_that_was_ended_stays_ended_when_it_is_resumed():
+def test_a_training_that_the_guard_ended_stays_ended_when_it_is_resumed():
     guard, resumed = (OverfittingGuard(PGD(), PGD(steps=7), rise=0.2) for _ in range(2))
     guard.collapsed, guard.metrics = 2, {"val_robust": 0.5}
     resumed.load_state_dict(guard.state_dict())

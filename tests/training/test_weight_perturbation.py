@@ -1,4 +1,4 @@
-"""Perturbed weights: their size and direction, and that they are put back bit by bit."""
+"""Perturbed weights: their size, their direction and their exact restoration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def small() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
 
 
-def test_the_perturbation_of_a_layer_is_a_share_of_its_norm_and_raises_the_loss():
+def test_the_perturbation_is_a_fraction_of_each_layers_norm_and_raises_the_loss():
     network = small()
     found = [parameter.detach().clone() for parameter in network.parameters()]
 
@@ -57,7 +57,7 @@ def test_the_weights_are_perturbed_under_autocast_too():
         assert loss().item() == before
 
 
-def test_the_weights_are_put_back_bit_by_bit():
+def test_the_weights_are_restored_bit_by_bit():
     network = small()
     found = {name: value.clone() for name, value in network.state_dict().items()}
     perturbation = WeightPerturbation(0.3)
@@ -67,7 +67,7 @@ def test_the_weights_are_put_back_bit_by_bit():
         assert torch.equal(value, found[name]), name
 
 
-def test_weights_that_are_not_trained_stay():
+def test_frozen_weights_are_not_perturbed():
     network = small().requires_grad_(False)
     WeightPerturbation(0.3).apply(network, lambda: functional.cross_entropy(network(X), Y))
     for a, b in zip(network.parameters(), small().parameters(), strict=True):
@@ -117,7 +117,7 @@ def test_a_step_starts_at_the_weights_with_the_gradient_of_the_perturbed_ones():
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_warm_up_leaves_the_first_epochs_as_they_are():
+def test_nothing_is_perturbed_during_the_warm_up():
     def train(epochs: int, **options: Any) -> nn.Module:
         def stop(trainer, module) -> None:
             trainer.should_stop = trainer.current_epoch == epochs - 1

@@ -1,4 +1,4 @@
-"""The images of an audit, what a network makes of them, and which attack fools which."""
+"""A network under audit: its logits, its gradients, and which attack fools it on which image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from torch import Tensor, nn
 from nni_robust.attack import PGD, Attack, ThreatModel
 from nni_robust.attack.loss import Loss, objective_at
 from nni_robust.audit.straight_through import StraightThrough
+from nni_robust.evaluator.deployment import as_deployed, device_of
 from nni_robust.evaluator.outcome import WRONG
-from nni_robust.evaluator.robustness import as_deployed, device_of, measure_robustness
+from nni_robust.evaluator.robustness import measure_robustness
 
 
-class Bench:
-    """One network and one set of images, on which no attack runs twice.
+class AuditedNetwork:
+    """A network and the images of its audit. It runs every attack only once.
+
+    All masks have shape (N,), are boolean and on the CPU.
 
     Parameters
     ----------
@@ -22,14 +25,14 @@ class Bench:
     threat_model
         What the adversary may do.
     surrogate
-        Another network in evaluation mode, on the same device, that the adversary has; or None.
+        Another network that the adversary has, in evaluation mode and on the same device; or None.
     queries
-        How often the adversary may ask for logits where it sees no gradient.
+        Number of queries of an adversary that sees only logits.
 
     Attributes
     ----------
     right
-        Which images are classified right without an attack, shape (N,), on the CPU as all masks.
+        Mask of the images that are classified right without an attack.
     """
 
     def __init__(
@@ -57,24 +60,24 @@ class Bench:
         logits = self.logits(torch.arange(len(x)))
         self.right = (logits.argmax(1) == y.cpu()) & ~logits.isnan().any(1)
 
-    def logits(self, order: Tensor, batch_size: int | None = None) -> Tensor:
-        """Run the network on images in some order, (N, K), with the result on the CPU."""
-        parts = torch.split(order.to(self.x.device), batch_size or self.batch_size)
-        with as_deployed(self.network, self.device), torch.no_grad():
-            return torch.cat([self.network(self.x[i].to(self.device)).cpu() for i in parts])
-
-    def num_training(self) -> int:
-        """Count the modules that stay in training mode when the network is told to leave it."""
-        with as_deployed(self.network, self.device):
-            return sum(module.training for module in self.network.modules())
-
     @property
     def num_right(self) -> int:
         """Number of images that are classified right without an attack."""
         return int(self.right.sum())
 
+    def logits(self, order: Tensor, batch_size: int | None = None) -> Tensor:
+        """Return the logits of the images in the given order, (N, K), on the CPU."""
+        parts = torch.split(order.to(self.x.device), batch_size or self.batch_size)
+        with as_deployed(self.network, self.device), torch.no_grad():
+            return torch.cat([self.network(self.x[i].to(self.device)).cpu() for i in parts])
+
+    def num_training(self) -> int:
+        """Count the modules that stay in training mode after ``eval()``."""
+        with as_deployed(self.network, self.device):
+            return sum(module.training for module in self.network.modules())
+
     def other_network(self) -> nn.Module | None:
-        """Give the surrogate, or the network with its steps made passable, if it has any."""
+        """Return the surrogate, else the network without its step functions, if it has any."""
         if self.surrogate is not None:
             return self.surrogate
         with as_deployed(self.network, self.device):
@@ -82,17 +85,14 @@ class Bench:
             return stand_in if stand_in.num_steps(self.x[:1].to(self.device)) else None
 
     def without_gradient(self, loss: Loss) -> tuple[Tensor, Tensor]:
-        """Tell for which images classified right a gradient is 0, and for which it is not finite.
+        """Return masks of the images whose gradient is 0, and of those where it is not finite.
+
+        Only images that are classified right are looked at.
 
         Parameters
         ----------
         loss
-            What is derived, a key of ``LOSSES``.
-
-        Returns
-        -------
-        zero, broken
-            Shape (N,).
+            The loss to differentiate, a key of ``LOSSES``.
         """
         zero, broken = torch.zeros_like(self.right), torch.zeros_like(self.right)
         with as_deployed(self.network, self.device), torch.enable_grad():
@@ -106,19 +106,14 @@ class Bench:
         return zero, broken
 
     def fooled(self, attack: Attack, asked: Tensor | None = None) -> Tensor:
-        """Tell which images an attack fools.
+        """Return the mask of the images on which an attack fools the network.
 
         Parameters
         ----------
         attack
-            Runs unless it has before.
+            Runs unless it has run before.
         asked
-            Images that it is tried on, shape (N,); None for all that are classified right.
-
-        Returns
-        -------
-        Tensor
-            Shape (N,).
+            Mask of the images to attack; None for all that are classified right.
         """
         if attack not in self._fooled:
             asked = self.right if asked is None else asked
@@ -136,32 +131,37 @@ class Bench:
             self._fooled[attack] = fooled
         return self._fooled[attack]
 
-    def standing(self) -> Tensor:
-        """Tell which images no attack within the threat model has fooled so far, (N,)."""
-        standing = self.right
+    def robust_mask(self) -> Tensor:
+        """Return the mask of the images on which no attack within the threat model succeeded."""
+        robust = self.right
         for attack, fooled in self._fooled.items():
             if attack.threat_model == self.threat_model:
-                standing = standing & ~fooled
-        return standing
+                robust = robust & ~fooled
+        return robust
 
     def accuracy(self, attack: Attack) -> float:
-        """Give the accuracy under an attack that is tried on all images."""
-        return share(self.right & ~self.fooled(attack))
+        """Return the accuracy under an attack."""
+        return fraction(self.right & ~self.fooled(attack))
 
     def pgd(self, steps: int = 20, *, restarts: int = 1, loss: Loss = "cross_entropy") -> PGD:
-        """Set up PGD in the threat model."""
+        """Return PGD within the threat model."""
         return PGD(threat_model=self.threat_model, steps=steps, restarts=restarts, loss=loss)
 
 
-def share(images: Tensor) -> float:
-    """Give the share of the images that a mask holds."""
-    return images.double().mean().item()
+def count(mask: Tensor) -> int:
+    """Return the number of images in a mask."""
+    return int(mask.sum())
+
+
+def fraction(mask: Tensor) -> float:
+    """Return the fraction of the images in a mask."""
+    return mask.double().mean().item()
 
 
 class _OnGraph(nn.Module):
-    """The same network, whose logits have a gradient, of 0, even where the images leave no trace.
+    """The same network, but its logits always have a gradient, 0 if it detaches the images.
 
-    A network that detaches them could not be attacked at all.
+    Otherwise such a network could not be attacked at all.
     """
 
     def __init__(self, network: nn.Module) -> None:
