@@ -34,7 +34,7 @@ def test_the_python_search_is_that_of_the_example(tmp_path, monkeypatch):
     sections = yaml.safe_load((ROOT / "examples" / "robnet.yml").read_text())["tuner"]["classArgs"]
     search = build_search(sections, directory="results")
     assert describe_call(names["evaluator"]) == describe_call(search.evaluator)
-    assert names["space"].macro == search.space.macro
+    assert names["space"].layout == search.space.layout
     assert names["space"].bounds == search.space.bounds
     for key in ("num_samples", "num_candidates", "num_shards", "fsp_quantile", "seed"):
         assert getattr(names["strategy"], key) == getattr(search.strategy, key)

@@ -14,7 +14,7 @@ from nni_robust.record import Record, read_records
 from nni_robust.results.files import SearchFiles, network_sample
 from nni_robust.settings.grammar import describe, describe_call, flatten
 from nni_robust.space import RACLSpace, RobNetSpace
-from nni_robust.space.robnet_genotype import describe as describe_genotypes
+from nni_robust.space.robnet_genotype import genotype_metrics
 
 
 class Journal:
@@ -123,7 +123,7 @@ class Journal:
         genotypes = self._genotypes(sample)
         if genotypes is None or not isinstance(self._space, RobNetSpace):
             return size
-        return {**size, **describe_genotypes(genotypes)}
+        return {**size, **genotype_metrics(genotypes)}
 
     def _genotypes(self, sample: Mapping[str, Any]) -> list[str] | None:
         known = isinstance(self._space, (RobNetSpace, RACLSpace))

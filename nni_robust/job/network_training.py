@@ -25,7 +25,7 @@ from nni_robust.record import Record, read_records
 from nni_robust.results.files import SearchFiles, load_weights, save_weights, write_chosen
 from nni_robust.settings.grammar import describe, describe_call, flatten
 from nni_robust.settings.networks import build_network, section_label
-from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
+from nni_robust.space import PUBLISHED
 from nni_robust.training import Recipe
 
 
@@ -275,7 +275,7 @@ class NetworkTraining:
         error: str | None = None,
         **details: int,
     ) -> Record:
-        published = {**PUBLISHED, **PUBLISHED_DARTS}.get(str(section["name"]))
+        published = PUBLISHED.get(str(section["name"]))
         record = Record(
             sample={},
             genotype=None if published is None else list(published.genotypes),

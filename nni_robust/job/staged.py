@@ -41,7 +41,7 @@ from nni_robust.results.files import (
     save_weights,
     write_chosen,
 )
-from nni_robust.space import NETWORKS, STAGE, Stage
+from nni_robust.space import STAGE, SUBNETWORKS, Stage
 from nni_robust.training import Recipe
 
 
@@ -222,7 +222,7 @@ class StagedEvaluator(MutableEvaluator):  # type: ignore[misc]  # NNI is untyped
     def _screen(self, space: ModelSpace, sample: dict[str, Any], journal: Journal) -> Metrics:
         supernet = self._load_supernet(space)
         measured = []
-        for index, subnetwork in enumerate(sample[NETWORKS]):
+        for index, subnetwork in enumerate(sample[SUBNETWORKS]):
             journal.start()
             metrics = journal.known("screen", subnetwork)
             if metrics is None:

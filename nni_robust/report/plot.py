@@ -6,14 +6,12 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import StatisticsError, correlation
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nni_robust.record import Record
 from nni_robust.report.figure import save_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _ROBUST = "robust accuracy (%)"
 _STAGES = {"screen": "inherited weights", "candidate": "fine-tuned"}
@@ -154,8 +152,6 @@ def save_plot(path: Path, records: Sequence[Record], name: str) -> tuple[Path, P
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # takes half a second to import
-
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.figure import Figure
 
 from nni_robust.record import Record
 from nni_robust.report.figure import save_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _LABELS = {"epsilon": "epsilon", "steps": "steps of PGD"}
 
@@ -112,8 +111,6 @@ def draw_sweep(records: Sequence[Record], axis: str) -> Figure:
     Figure
         With the interval of every point; steps are spaced by their logarithm.
     """
-    from matplotlib.figure import Figure  # takes half a second to import
-
     if not records:
         raise ValueError("records must hold at least one point, got none.")
     threat_model = records[0].settings["threat_model"]

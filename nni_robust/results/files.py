@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nni_robust.atomic import replacing
 from nni_robust.record import Record
-from nni_robust.space import NETWORKS, STAGE
+from nni_robust.space import STAGE, SUBNETWORKS
 
 FORMAT = 1
 """Version of the files; a reader refuses another."""
@@ -111,7 +111,7 @@ class SearchFiles:
 
 def network_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Give the part of a sample that describes a network, without the stage."""
-    return {str(k): v for k, v in sample.items() if k not in (STAGE, NETWORKS)}
+    return {str(k): v for k, v in sample.items() if k not in (STAGE, SUBNETWORKS)}
 
 
 def sample_key(sample: Mapping[str, Any]) -> str:

@@ -47,7 +47,7 @@ def test_the_example_builds_what_it_says(content, tmp_path):
     assert isinstance(search.data, Digits)
     assert isinstance(search.strategy, RobNet)
     assert isinstance(search.space, RobNetSpace)
-    assert search.space.macro.in_channels == 1
+    assert search.space.layout.in_channels == 1
     measure = search.evaluator.measure
     assert measure.train_attack == PGD(threat_model=EPSILON, steps=7, step_size=8 / 255)
     assert measure.test_attacks == [
