@@ -255,6 +255,17 @@ def test_wrong_arguments_are_refused(arguments, message):
         RobNetSpace(**{"num_cells": 3, "width": 4, **arguments})
 
 
+def test_a_seed_gives_a_published_network_the_initial_weights_of_recorded_trainings():
+    arguments = {"num_cells": 3, "width": 4}
+    torch.manual_seed(0)
+    network = RobNetSpace.load_searched_model("robnet-large", **arguments)
+    torch.manual_seed(0)
+    sample = RobNetSpace(**arguments).sample([LARGE])  # the space draws its weights first
+    with model_context(sample):
+        expected = RobNetSpace(**arguments)
+    assert_close(network.state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
 def test_an_unknown_published_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"name must be one of \['robnet-free'.*got 'robnet'"):
         RobNetSpace.load_searched_model("robnet")
