@@ -251,7 +251,7 @@ def _print_metrics(metrics: dict[str, float]) -> int:
 
 
 def _draw(options: argparse.Namespace) -> int:
-    from nni_robust.results.drawing import draw
+    from nni_robust.command.draw import draw
 
     for path in draw(options.network, options.output):
         print(path)

@@ -1,4 +1,4 @@
-"""Files that are written whole, or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a file to write, which takes the place of another when the block ends.
+    """Yield a scratch file that replaces a file when the block ends.
 
     Parameters
     ----------
     path
-        The file to be replaced; its folder is made. It stays as it is if the block raises, or
-        writes nothing.
+        The file to replace. Its folder is created if missing. The file is unchanged if the block
+        raises an exception or writes nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")

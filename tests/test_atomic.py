@@ -1,4 +1,4 @@
-"""Files that are written whole, or not at all."""
+"""Files are replaced completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_file_is_replaced_when_the_block_ends(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_fails_or_writes_nothing_leaves_the_file_as_it_was(tmp_path):
+def test_a_block_that_fails_or_writes_nothing_leaves_the_file_unchanged(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
     with pytest.raises(TypeError), replacing(path) as scratch:

@@ -1,4 +1,4 @@
-"""docs/networks.md: every network that has a name, built and counted."""
+"""docs/networks.md: every named network is built and its parameters are counted."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def rows() -> list[list[str]]:
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_every_network_stands_in_the_table():
+def test_every_network_is_in_the_table():
     assert {row[0] for row in rows()} == set(NETWORKS)
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: "-".join(row[:3]))
-def test_a_network_has_the_parameters_of_the_table(row):
+def test_a_network_has_the_number_of_parameters_in_the_table(row):
     name, classes, arguments, parameters, printed, _ = row
     data = Synthetic(num_classes=int(classes), num_examples=4000, image_shape=(3, 8, 8))
     with torch.device("meta"):

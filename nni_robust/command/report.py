@@ -11,8 +11,8 @@ from nni_robust.record import Record, read_records
 from nni_robust.report.plot import save_plot
 from nni_robust.report.published import TABLES, PublishedTable
 from nni_robust.report.table import (
-    Figure,
     Line,
+    SeedSummary,
     entries_text,
     table_entries,
     table_text,
@@ -112,7 +112,7 @@ def _lines(name: str, results: Sequence[Record]) -> list[Line]:
             if record.seed not in seeds or record.tags["table"] == name:  # its own go first
                 seeds[record.seed] = record
     return [
-        Line(row=row, scale=scale, seeds=tuple(sorted(seeds)), figures=_figures(table, seeds))
+        Line(row=row, scale=scale, seeds=tuple(sorted(seeds)), metrics=_metrics(table, seeds))
         for (row, scale), seeds in sorted(groups.items(), key=lambda item: item[0][1] != FULL)
     ]
 
@@ -124,8 +124,8 @@ def _scale(record: Record) -> str:
     return scale if scale == FULL or data is None else f"{scale}: {data}"
 
 
-def _figures(table: PublishedTable, seeds: dict[int, Record]) -> dict[str, Figure]:
-    figures = {}
+def _metrics(table: PublishedTable, seeds: dict[int, Record]) -> dict[str, SeedSummary]:
+    summaries = {}
     for metric in table.columns:
         found = [r for _, r in sorted(seeds.items()) if metric in r.metrics]
         if not found:
@@ -137,5 +137,5 @@ def _figures(table: PublishedTable, seeds: dict[int, Record]) -> dict[str, Figur
         if num_images is not None and metric != "params_m":
             num_right = round(sum(values) / len(values) * num_images)
             interval = accuracy_interval(num_right, num_images)
-        figures[metric] = Figure(values=values, interval=interval)
-    return figures
+        summaries[metric] = SeedSummary(values=values, interval=interval)
+    return summaries

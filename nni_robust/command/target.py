@@ -17,7 +17,7 @@ from nni_robust.check import did_you_mean
 from nni_robust.data import RobustDataModule
 from nni_robust.results.chosen import load_chosen, read_chosen
 from nni_robust.settings.networks import NETWORKS, build_network, section_label
-from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
+from nni_robust.space import PUBLISHED
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # Of what wrapped a network when it was saved.
@@ -101,8 +101,7 @@ def named_subject(what: str, weights: Path | None, data: RobustDataModule) -> Su
             "weights_dtypes": dtypes,
         }
         restore(network, state, str(weights))
-    published = {**PUBLISHED, **PUBLISHED_DARTS}
-    genotype = list(published[name].genotypes) if name in published else None
+    genotype = list(PUBLISHED[name].genotypes) if name in PUBLISHED else None
     return Subject(
         label=section_label(section), network=network.eval(), origin=origin, genotype=genotype
     )

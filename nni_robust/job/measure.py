@@ -18,7 +18,7 @@ from nni_robust.evaluator.fsp import CellInput, deep_cell_mean
 from nni_robust.functional.fsp import Normalize
 from nni_robust.job.base import Conditions, Metrics
 from nni_robust.space import RobNetSpace
-from nni_robust.space.robnet_genotype import describe as describe_genotypes
+from nni_robust.space.robnet_genotype import genotype_metrics
 from nni_robust.training import reestimate_batch_norm
 
 
@@ -159,5 +159,5 @@ def network_size(
     """Return the number of parameters in millions and, for a RobNet, its density and so on."""
     size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
     if sample and isinstance(space, RobNetSpace):
-        return {**size, **describe_genotypes(space.genotypes(sample))}
+        return {**size, **genotype_metrics(space.genotypes(sample))}
     return size

@@ -19,7 +19,7 @@ from nni_robust.job.trainer import build_trainer
 from nni_robust.results.files import load_weights, save_weights, write_chosen
 from nni_robust.settings.description import describe_arguments
 from nni_robust.settings.networks import build_network, check_fit, section_label
-from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
+from nni_robust.space import PUBLISHED
 from nni_robust.training import Recipe
 
 
@@ -130,7 +130,7 @@ class NetworkTraining(Job):
         evaluator = describe_arguments(self)
         network = evaluator.pop("network")
         del evaluator["tags"]
-        published = {**PUBLISHED, **PUBLISHED_DARTS}.get(str(self.network["name"]))
+        published = PUBLISHED.get(str(self.network["name"]))
         return Journal(
             self.conditions.files,
             {"network": network, "evaluator": {"name": "train", **evaluator}},

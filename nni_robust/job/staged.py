@@ -34,7 +34,7 @@ from nni_robust.results.files import (
     write_chosen,
 )
 from nni_robust.settings.description import describe, describe_call
-from nni_robust.space import NETWORKS, STAGE, Stage
+from nni_robust.space import STAGE, SUBNETWORKS, Stage
 from nni_robust.training import Recipe
 
 
@@ -130,7 +130,7 @@ class StageTrial(Job):
 
     def __init__(self, search: StagedSearch, model: ExecutableModelSpace) -> None:
         asked = dict(model.sample)
-        stage, self.networks = asked.pop(STAGE), asked.pop(NETWORKS, [])
+        stage, self.networks = asked.pop(STAGE), asked.pop(SUBNETWORKS, [])
         super().__init__(seed=search.conditions.seed, stage=stage, sample=asked)
         self.search = search
         self.screen = search.screen

@@ -9,7 +9,7 @@ from typing import Any
 from nni.mutable import Categorical, CategoricalMultiple, LabeledMutable, Mutable
 from nni.mutable.annotation import MutableAnnotation
 
-from nni_robust.space import NETWORKS, STAGE, STAGES, subset_name
+from nni_robust.space import STAGE, STAGES, SUBNETWORKS, subset_name
 
 MAX_AXES = 24
 """More axes than these cannot be read on NNI's parallel-coordinates page."""
@@ -94,7 +94,7 @@ class Display:
         """Count the operations of a network, or of the networks that a trial deals with."""
         if self._staged and sample[STAGE] == "supernet":
             return self._count(None)
-        networks = sample.get(NETWORKS) or [sample]
+        networks = sample.get(SUBNETWORKS) or [sample]
         return round(sum(self._count(network) for network in networks) / len(networks), 1)
 
     def _count(self, sample: Mapping[str, Any] | None) -> int:

@@ -1,4 +1,4 @@
-"""Reference networks: hand-designed classifiers that a search is compared with; torch alone."""
+"""Reference networks: hand-designed classifiers to compare searched networks with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from nni_robust.model.denoise import DenoisingBlock
 from nni_robust.model.densenet import densenet121
 from nni_robust.model.mobilenet import mobilenet_v2
-from nni_robust.model.network import Network
+from nni_robust.model.network import ReferenceNetwork
 from nni_robust.model.resnet import resnet, resnext29
 from nni_robust.model.vgg import vgg
 from nni_robust.model.wide_resnet import wide_resnet
@@ -16,7 +16,7 @@ from nni_robust.model.wide_resnet import wide_resnet
 __all__ = [
     "MODELS",
     "DenoisingBlock",
-    "Network",
+    "ReferenceNetwork",
     "densenet121",
     "mobilenet_v2",
     "resnet",
@@ -25,7 +25,7 @@ __all__ = [
     "wide_resnet",
 ]
 
-MODELS: dict[str, Callable[..., Network]] = {
+MODELS: dict[str, Callable[..., ReferenceNetwork]] = {
     "resnet18": partial(resnet, 18),
     "resnet34": partial(resnet, 34),
     "resnet50": partial(resnet, 50),

@@ -1,10 +1,12 @@
-"""Smooth activations in place of ReLU."""
+"""Smooth activations that replace ReLU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from torch import nn
+
+from nni_robust.check import SettingError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -15,19 +17,19 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def replace_relu(network: nn.Module, activation: Callable[[], nn.Module]) -> None:
-    """Put another activation in the place of every ``nn.ReLU`` of a network.
+    """Replace every ``nn.ReLU`` of a network by another activation.
 
     Parameters
     ----------
     network
-        Changed in place. Activations that it calls as functions are not seen.
+        Changed in place. Activations that it calls as functions are not replaced.
     activation
-        Makes one, such as ``nn.SiLU``.
+        Builds the activation, such as ``nn.SiLU``.
 
     Raises
     ------
-    ValueError
-        If the network has none.
+    SettingError
+        If the network has no ``nn.ReLU``.
 
     Notes
     -----
@@ -47,9 +49,9 @@ def replace_relu(network: nn.Module, activation: Callable[[], nn.Module]) -> Non
         if type(child) is nn.ReLU
     ]
     if not places:
-        raise ValueError(
-            f"network must have modules of type nn.ReLU to replace, but {type(network).__name__} "
-            "has none."
+        raise SettingError(
+            f"must have modules of type nn.ReLU to replace, but {type(network).__name__} has none.",
+            "network",
         )
     for parent, name in places:
         setattr(parent, name, activation())

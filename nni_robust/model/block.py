@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 
 class Sum(nn.Module):
-    """Add what two modules make of the same input.
+    """The sum of two modules applied to the same input.
 
     Parameters
     ----------
     branch, shortcut
-        Modules with outputs of one shape.
+        Modules whose outputs have the same shape.
     """
 
     def __init__(self, branch: nn.Module, shortcut: nn.Module) -> None:
@@ -30,16 +30,16 @@ class Sum(nn.Module):
 def conv(
     in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-    """Build a convolution without bias that divides the size by its stride, rounded up.
+    """Build a convolution without bias that divides the resolution by its stride, rounded up.
 
     Parameters
     ----------
     in_channels, out_channels
-        Channels before and after.
+        Channels of input and output.
     kernel_size
-        Odd.
+        An odd number.
     stride, groups
-        As in ``torch.nn.Conv2d``.
+        Arguments of ``torch.nn.Conv2d``.
     """
     return nn.Conv2d(
         in_channels,
@@ -55,12 +55,12 @@ def conv(
 def conv_bn(
     in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Build a convolution and its batch norm.
+    """Build a convolution followed by batch norm.
 
     Parameters
     ----------
     in_channels, out_channels, kernel_size, stride, groups
-        As in `conv`.
+        Arguments of :func:`conv`.
     """
     return nn.Sequential(
         conv(in_channels, out_channels, kernel_size, stride=stride, groups=groups),
@@ -74,7 +74,7 @@ def imagenet_stem(in_channels: int, out_channels: int) -> nn.Sequential:
     Parameters
     ----------
     in_channels, out_channels
-        Channels of the images and of the features.
+        Channels of the images and of the output.
     """
     return nn.Sequential(
         conv_bn(in_channels, out_channels, 7, stride=2),
@@ -89,18 +89,18 @@ def residual_stages(
     widths: Sequence[int],
     num_blocks: Sequence[int],
 ) -> list[nn.Sequential]:
-    """Build stages of blocks; the first block of all stages but the first halves the resolution.
+    """Build stages of blocks. The first block of each stage except the first has stride 2.
 
     Parameters
     ----------
     block
-        Builds a block from its channels before and after and its stride.
+        Builds a block from its input channels, its output channels and its stride.
     in_channels
-        Channels that enter the first stage.
+        Input channels of the first stage.
     widths
-        Channels that leave each stage.
+        Output channels of each stage.
     num_blocks
-        Blocks in each stage.
+        Number of blocks in each stage.
     """
     stages = []
     for index, (channels, count) in enumerate(zip(widths, num_blocks, strict=True)):

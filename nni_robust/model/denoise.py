@@ -7,11 +7,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nni_robust.check import SettingError, check_choice
 from nni_robust.model.block import conv
 
 
 class GaussianMean(nn.Module):
-    r"""Replace the features of every position by a mean over all positions, similar ones first.
+    r"""Replace the features at each position by a mean of all, weighted by similarity.
 
     .. math::
 
@@ -19,7 +20,8 @@ class GaussianMean(nn.Module):
         \qquad w_{i\cdot} = \operatorname{softmax}_j
         \bigl(\theta(x_i)^\top \phi(x_j) / \sqrt{d}\bigr),
 
-    where :math:`\theta` and :math:`\phi` are 1x1 convolutions to d channels, half of the input's.
+    where :math:`\theta` and :math:`\phi` are 1x1 convolutions to d channels, half of those of the
+    input.
 
     Parameters
     ----------
@@ -28,15 +30,16 @@ class GaussianMean(nn.Module):
 
     Notes
     -----
-    The "non-local, embedded Gaussian" of the paper. Time and memory grow with the square of
-    the number of positions.
+    This is "non-local, embedded Gaussian" in the paper. Time and memory grow with the square of the
+    number of positions.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         if channels < 2:
-            raise ValueError(
-                f"channels must be at least 2, since half of them are compared, got {channels!r}."
+            raise SettingError(
+                f"must be at least 2, because half of them are compared, got {channels!r}.",
+                "channels",
             )
         self.theta = conv(channels, channels // 2, 1)
         self.phi = conv(channels, channels // 2, 1)
@@ -54,7 +57,7 @@ class GaussianMean(nn.Module):
 
 
 class DotProductMean(nn.Module):
-    r"""Replace the features of every position by a sum over all, weighted by inner products.
+    r"""Replace the features at each position by a mean of all, weighted by inner products.
 
     .. math::
 
@@ -63,12 +66,12 @@ class DotProductMean(nn.Module):
     Parameters
     ----------
     channels
-        Channels of input and output; unused, since this mean has no weights.
+        Channels of input and output. Unused, because this mean has no weights.
 
     Notes
     -----
-    The "non-local, dot product" of the paper, without embedding. The sum is taken as
-    :math:`(X X^\top) X`, whose cost is linear in the number of positions.
+    This is "non-local, dot product" in the paper, without embedding. The sum is computed as
+    :math:`(X X^\top) X`, so its cost is linear in the number of positions.
     """
 
     def __init__(self, channels: int) -> None:
@@ -88,10 +91,10 @@ _MEANS: dict[str, type[GaussianMean] | type[DotProductMean]] = {
 
 
 class DenoisingBlock(nn.Module):
-    """Add a non-local mean of the features, after a 1x1 convolution and batch norm, to them.
+    """Add a non-local mean of the features, through a 1x1 convolution and batch norm.
 
-    The weight of its batch norm starts at 0, so the block starts as the identity, and a trained
-    network may receive it without harm.
+    The weight of the batch norm starts at 0. So the block starts as the identity, and adding it
+    does not change the output of a trained network.
 
     Parameters
     ----------
@@ -111,8 +114,7 @@ class DenoisingBlock(nn.Module):
         self, channels: int, *, mean: Literal["gaussian", "dot_product"] = "gaussian"
     ) -> None:
         super().__init__()
-        if mean not in _MEANS:
-            raise ValueError(f"mean must be one of {list(_MEANS)}, got {mean!r}.")
+        check_choice("mean", mean, list(_MEANS))
         self.mean = _MEANS[mean](channels)
         norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(norm.weight)

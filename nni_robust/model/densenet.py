@@ -6,20 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.model.block import conv, conv_bn, imagenet_stem
-from nni_robust.model.network import Network, Stem, check_form, scaled
+from nni_robust.model.network import ReferenceNetwork, Stem, check_arguments, scaled
 
 _NUM_LAYERS = (6, 12, 24, 16)
 
 
 class DenseLayer(nn.Module):
-    """Append new channels to the input.
+    """Compute new channels and append them to the input.
 
     Parameters
     ----------
     in_channels
         Channels of the input.
     growth
-        Channels that are appended.
+        Number of new channels.
     """
 
     def __init__(self, in_channels: int, growth: int) -> None:
@@ -43,20 +43,20 @@ def densenet121(
     in_channels: int = 3,
     stem: Stem = "cifar",
     width: float = 1.0,
-) -> Network:
-    """Build a DenseNet-121: growth 32, half of the channels kept between stages.
+) -> ReferenceNetwork:
+    """Build a DenseNet-121: growth 32, and transitions that halve the channels between stages.
 
     Parameters
     ----------
     num_classes, in_channels
-        As in :func:`nni_robust.model.resnet`.
+        See :func:`nni_robust.model.resnet`.
     stem
-        ``cifar`` keeps the resolution (one 3x3 convolution, no batch norm); ``imagenet``
+        ``cifar`` keeps the resolution (one 3x3 convolution without batch norm); ``imagenet``
         divides it by 4.
     width
-        Factor on the growth, and so on every number of channels.
+        Factor on the growth, and thus on all numbers of channels.
     """
-    check_form(num_classes=num_classes, in_channels=in_channels, stem=stem)
+    check_arguments(num_classes=num_classes, in_channels=in_channels, stem=stem)
     growth = scaled(32, width)
     channels = 2 * growth
     first: nn.Module = conv(in_channels, channels, 3)
@@ -73,7 +73,7 @@ def densenet121(
             channels += growth
         stages.append(stage)
     stages[-1].extend([nn.BatchNorm2d(channels), nn.ReLU()])
-    return Network(first, stages, nn.Linear(channels, num_classes))
+    return ReferenceNetwork(first, stages, nn.Linear(channels, num_classes))
 
 
 def _transition(channels: int) -> nn.Sequential:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from nni_robust.model.block import Sum, conv_bn
-from nni_robust.model.network import Network, Stem, check_form, scaled
+from nni_robust.model.network import ReferenceNetwork, Stem, check_arguments, scaled
 
-# Expansion, channels, blocks and stride of every stage, as in the paper's Table 2.
+# Expansion, channels, number of blocks and stride of each stage: Table 2 of the paper.
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -25,26 +25,26 @@ def mobilenet_v2(
     in_channels: int = 3,
     stem: Stem = "cifar",
     width: float = 1.0,
-) -> Network:
-    """Build a MobileNetV2: inverted residuals with linear outputs, no dropout.
+) -> ReferenceNetwork:
+    """Build a MobileNetV2: inverted residuals with linear outputs, without dropout.
 
     Parameters
     ----------
     num_classes, in_channels
-        As in :func:`nni_robust.model.resnet`.
+        See :func:`nni_robust.model.resnet`.
     stem
-        ``imagenet`` is the paper's network, which divides the resolution by 32; ``cifar`` keeps
-        it in the stem and in the second stage, and so divides it by 8.
+        ``imagenet`` is the network of the paper, which divides the resolution by 32. ``cifar`` has
+        stride 1 in the stem and in the second stage, and divides it by 8.
     width
-        Factor on every number of channels, the last 1280 included.
+        Factor on all numbers of channels, including the last 1280.
 
     Notes
     -----
-    The 2.30 million parameters of [RobNets] Table 7 are those of a form that differs from the
-    paper's in more than strides: the first block expands as well, and a block of stride 1 that
-    changes its channels has a 1x1 convolution with batch norm as its shortcut. ``cifar`` is it.
+    The network with 2.30 million parameters in [RobNets] Table 7 differs from that of the paper in
+    more than strides. The first block also expands, and a block of stride 1 that changes the number
+    of channels has a shortcut, a 1x1 convolution with batch norm. This is the form of ``cifar``.
     """
-    check_form(num_classes=num_classes, in_channels=in_channels, stem=stem)
+    check_arguments(num_classes=num_classes, in_channels=in_channels, stem=stem)
     cifar = stem == "cifar"
     channels = scaled(32, width)
     first = nn.Sequential(conv_bn(in_channels, channels, 3, stride=1 if cifar else 2), nn.ReLU6())
@@ -59,7 +59,7 @@ def mobilenet_v2(
         stages.append(stage)
     features = scaled(1280, width)
     stages.append(nn.Sequential(conv_bn(channels, features, 1), nn.ReLU6()))
-    return Network(first, stages, nn.Linear(features, num_classes))
+    return ReferenceNetwork(first, stages, nn.Linear(features, num_classes))
 
 
 def _inverted_residual(

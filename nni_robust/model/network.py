@@ -1,4 +1,4 @@
-"""The frame of every reference network, and the arguments that all of them take."""
+"""The base of all reference networks, and checks of their common arguments."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from nni_robust.check import SettingError, check_choice, check_count
+
 Stem = Literal["cifar", "imagenet"]
 
 
-class Network(nn.Module):
-    """Classify images: a stem, stages, an average pool and a classifier.
+class ReferenceNetwork(nn.Module):
+    """A classifier: stem, stages, average pooling and a linear or other final classifier.
 
-    Maps images (N, C, H, W) to logits (N, K). A stage is what a hook for features belongs on:
-    ``network.stages[-1]`` gives the features that are pooled and classified.
+    Maps images (N, C, H, W) to logits (N, K). Register hooks for features on the stages: the output
+    of ``network.stages[-1]`` is pooled and classified.
 
     Parameters
     ----------
     stem
-        From images to the first features.
+        Maps images to the first features.
     stages
-        Run in turn.
+        Modules that run one after the other.
     classifier
-        From pooled features (N, D) to logits.
+        Maps pooled features (N, D) to logits.
     pool_size
-        Height and width that the features are averaged to; D is its square times their channels.
+        Height and width of the pooled features; D is its square times their channels.
     """
 
     def __init__(
@@ -51,14 +53,14 @@ class Network(nn.Module):
 
 
 def scaled(channels: int, width: float) -> int:
-    """Multiply a number of channels by a factor and round it.
+    """Return a number of channels multiplied by a factor, rounded.
 
     Parameters
     ----------
     channels
-        Of the network as published.
+        Number of channels of the published network.
     width
-        The factor: positive, and large enough to leave a channel.
+        A finite factor that leaves at least one channel.
 
     Examples
     --------
@@ -66,31 +68,30 @@ def scaled(channels: int, width: float) -> int:
     32
     """
     if not 0.5 < channels * width < math.inf:
-        raise ValueError(
-            f"width must be a finite factor that leaves at least one of {channels} channels, "
-            f"got {width!r}."
+        raise SettingError(
+            f"must be a finite factor that leaves at least one of {channels} channels, "
+            f"got {width!r}.",
+            "width",
         )
     return round(channels * width)
 
 
-def check_form(
+def check_arguments(
     *,
     num_classes: int,
     in_channels: int,
     stem: str,
     known_stems: tuple[str, ...] = ("cifar", "imagenet"),
 ) -> None:
-    """Refuse images and classes for which a network cannot be built.
+    """Raise SettingError unless a network can be built from these arguments.
 
     Parameters
     ----------
     num_classes, in_channels, stem
-        The arguments of that name of a network.
+        Arguments of the network.
     known_stems
-        Those that the network comes with.
+        Stems that the network supports.
     """
-    for name, value, least in [("num_classes", num_classes, 2), ("in_channels", in_channels, 1)]:
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value!r}.")
-    if stem not in known_stems:
-        raise ValueError(f"stem must be one of {list(known_stems)}, got {stem!r}.")
+    check_count("num_classes", num_classes, least=2)
+    check_count("in_channels", in_channels)
+    check_choice("stem", stem, known_stems)

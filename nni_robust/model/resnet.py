@@ -7,9 +7,10 @@ from functools import partial
 
 from torch import nn
 
+from nni_robust.check import check_choice, check_count
 from nni_robust.model.block import Sum, conv_bn, imagenet_stem, residual_stages
 from nni_robust.model.denoise import DenoisingBlock
-from nni_robust.model.network import Network, Stem, check_form, scaled
+from nni_robust.model.network import ReferenceNetwork, Stem, check_arguments, scaled
 
 
 def basic_block(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
@@ -18,9 +19,9 @@ def basic_block(in_channels: int, out_channels: int, stride: int) -> nn.Sequenti
     Parameters
     ----------
     in_channels, out_channels
-        Channels before and after.
+        Channels of input and output.
     stride
-        Of the first convolution.
+        Stride of the first convolution.
     """
     branch = nn.Sequential(
         conv_bn(in_channels, out_channels, 3, stride=stride),
@@ -33,18 +34,18 @@ def basic_block(in_channels: int, out_channels: int, stride: int) -> nn.Sequenti
 def bottleneck(
     in_channels: int, out_channels: int, stride: int, *, expansion: int = 4, groups: int = 1
 ) -> nn.Sequential:
-    """Build a residual block of 1x1, 3x3 and 1x1 convolutions; the stride is that of the 3x3.
+    """Build a residual block of 1x1, 3x3 and 1x1 convolutions.
 
     Parameters
     ----------
     in_channels, out_channels
-        Channels before and after.
+        Channels of input and output.
     stride
-        1 or 2.
+        Stride of the 3x3 convolution, 1 or 2.
     expansion
-        How many times narrower than its output the 3x3 convolution is.
+        Ratio of the output channels to the channels of the 3x3 convolution.
     groups
-        Of the 3x3 convolution.
+        Groups of the 3x3 convolution.
     """
     inner = out_channels // expansion
     branch = nn.Sequential(
@@ -57,7 +58,7 @@ def bottleneck(
     return _residual(branch, in_channels, out_channels, stride)
 
 
-# From depth to the block, its output's channels over its inner ones, and the blocks a stage.
+# By depth: the block, the ratio of its output channels to its inner channels, blocks per stage.
 _DEPTHS: dict[int, tuple[Callable[[int, int, int], nn.Module], int, tuple[int, int, int, int]]] = {
     18: (basic_block, 1, (2, 2, 2, 2)),
     34: (basic_block, 1, (3, 4, 6, 3)),
@@ -75,7 +76,7 @@ def resnet(
     stem: Stem = "cifar",
     width: float = 1.0,
     denoise: bool = False,
-) -> Network:
+) -> ReferenceNetwork:
     """Build a ResNet of four stages.
 
     Parameters
@@ -83,20 +84,20 @@ def resnet(
     depth
         18, 34, 50, 101 or 152.
     num_classes
-        Classes of the classifier.
+        Number of classes.
     in_channels
         Channels of the images.
     stem
         ``cifar`` keeps the resolution (one 3x3 convolution); ``imagenet`` divides it by 4.
     width
-        Factor on every number of channels but those of images and classes.
+        Factor on all numbers of channels except those of images and classes.
     denoise
         Whether each stage ends in a :class:`nni_robust.model.DenoisingBlock`.
 
     Notes
     -----
-    A bottleneck halves the resolution in its 3x3 convolution, not in its first, which became
-    usual after the paper.
+    A bottleneck halves the resolution in its 3x3 convolution, not in its first. This became usual
+    after the paper.
 
     Examples
     --------
@@ -104,9 +105,8 @@ def resnet(
     >>> sum(p.numel() for p in network.parameters())
     701466
     """
-    check_form(num_classes=num_classes, in_channels=in_channels, stem=stem)
-    if depth not in _DEPTHS:
-        raise ValueError(f"depth must be one of {list(_DEPTHS)}, got {depth!r}.")
+    check_arguments(num_classes=num_classes, in_channels=in_channels, stem=stem)
+    check_choice("depth", depth, list(_DEPTHS))
     block, expansion, num_blocks = _DEPTHS[depth]
     inner = [scaled(channels, width) for channels in (64, 128, 256, 512)]
     widths = [expansion * channels for channels in inner]
@@ -117,7 +117,7 @@ def resnet(
     first = _cifar_stem(in_channels, inner[0], 3)
     if stem == "imagenet":
         first = imagenet_stem(in_channels, inner[0])
-    return Network(first, stages, nn.Linear(widths[-1], num_classes))
+    return ReferenceNetwork(first, stages, nn.Linear(widths[-1], num_classes))
 
 
 def resnext29(
@@ -128,36 +128,37 @@ def resnext29(
     in_channels: int = 3,
     stem: Stem = "cifar",
     width: float = 1.0,
-) -> Network:
+) -> ReferenceNetwork:
     """Build a ResNeXt of three stages of three bottlenecks, for small images.
 
     Parameters
     ----------
     cardinality
-        Groups of every 3x3 convolution.
+        Groups of each 3x3 convolution.
     group_width
-        Channels of each group in the first stage; they double at every stage.
+        Channels of each group in the first stage; they double with each stage.
     num_classes, in_channels
-        As in `resnet`.
+        See :func:`resnet`.
     stem
-        ``cifar`` alone: one 1x1 convolution.
+        Only ``cifar``: one 1x1 convolution.
     width
         Factor on ``group_width`` and on the 64 channels of the stem.
 
     Notes
     -----
-    A bottleneck's output has twice the channels of its 3x3 convolution, which gives the 9.13
-    million parameters of [RobNets] Table 7 at ``cardinality=2, group_width=64``.
+    The output of a bottleneck has twice the channels of its 3x3 convolution. With ``cardinality=2,
+    group_width=64`` this gives the 9.13 million parameters of [RobNets] Table 7.
     """
-    check_form(num_classes=num_classes, in_channels=in_channels, stem=stem, known_stems=("cifar",))
-    for name, value in {"cardinality": cardinality, "group_width": group_width}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value!r}.")
+    check_arguments(
+        num_classes=num_classes, in_channels=in_channels, stem=stem, known_stems=("cifar",)
+    )
+    check_count("cardinality", cardinality)
+    check_count("group_width", group_width)
     inner = cardinality * scaled(group_width, width)
     widths = [2 * inner, 4 * inner, 8 * inner]
     block = partial(bottleneck, expansion=2, groups=cardinality)
     channels = scaled(64, width)
-    return Network(
+    return ReferenceNetwork(
         _cifar_stem(in_channels, channels, 1),
         residual_stages(block, channels, widths, (3, 3, 3)),
         nn.Linear(widths[-1], num_classes),

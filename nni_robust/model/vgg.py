@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
-from nni_robust.model.network import Network, Stem, check_form, scaled
+from nni_robust.check import check_choice
+from nni_robust.model.network import ReferenceNetwork, Stem, check_arguments, scaled
 
 _WIDTHS = (64, 128, 256, 512, 512)
-_NUM_CONVS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_NUM_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 def vgg(
@@ -17,34 +18,34 @@ def vgg(
     in_channels: int = 3,
     stem: Stem = "cifar",
     width: float = 1.0,
-) -> Network:
-    """Build a VGG of five stages, each of which ends by halving the resolution, rounded up.
+) -> ReferenceNetwork:
+    """Build a VGG of five stages. Each stage ends with a max pooling that halves the resolution.
 
     Parameters
     ----------
     depth
         16 or 19.
     num_classes, in_channels
-        As in :func:`nni_robust.model.resnet`.
+        See :func:`nni_robust.model.resnet`.
     stem
-        The network has no stem; its classifier has two forms: ``cifar``, one linear layer on the
-        average over all positions; ``imagenet``, the paper's three with dropout, on 7x7 averages.
+        The network has no stem, but two classifiers. ``cifar`` has one linear layer on the average
+        over all positions. ``imagenet`` has the three layers of the paper with dropout, on 7x7
+        averages.
     width
-        Factor on every number of channels, and on the 4096 units of hidden layers.
+        Factor on all numbers of channels and on the 4096 units of the hidden layers.
 
     Notes
     -----
-    Batch norm and the single linear layer are later than the paper. The 14.73 million parameters
-    of VGG-16 in [RobNets] Table 7 imply both.
+    The paper has neither batch norm nor the single linear layer. The 14.73 million parameters of
+    VGG-16 in [RobNets] Table 7 imply both.
     """
-    check_form(num_classes=num_classes, in_channels=in_channels, stem=stem)
-    if depth not in _NUM_CONVS:
-        raise ValueError(f"depth must be one of {list(_NUM_CONVS)}, got {depth!r}.")
+    check_arguments(num_classes=num_classes, in_channels=in_channels, stem=stem)
+    check_choice("depth", depth, list(_NUM_CONVOLUTIONS))
     stages = []
-    for base, num_convs in zip(_WIDTHS, _NUM_CONVS[depth], strict=True):
+    for base, num_convolutions in zip(_WIDTHS, _NUM_CONVOLUTIONS[depth], strict=True):
         channels = scaled(base, width)
         stage = nn.Sequential()
-        for _ in range(num_convs):
+        for _ in range(num_convolutions):
             stage.extend(
                 [
                     nn.Conv2d(in_channels, channels, 3, padding=1),
@@ -55,7 +56,7 @@ def vgg(
             in_channels = channels
         stages.append(stage.append(nn.MaxPool2d(2, ceil_mode=True)))
     if stem == "cifar":
-        return Network(nn.Identity(), stages, nn.Linear(channels, num_classes))
+        return ReferenceNetwork(nn.Identity(), stages, nn.Linear(channels, num_classes))
     hidden = scaled(4096, width)
     classifier = nn.Sequential(
         nn.Linear(7 * 7 * channels, hidden),
@@ -66,4 +67,4 @@ def vgg(
         nn.Dropout(),
         nn.Linear(hidden, num_classes),
     )
-    return Network(nn.Identity(), stages, classifier, pool_size=7)
+    return ReferenceNetwork(nn.Identity(), stages, classifier, pool_size=7)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nni_robust.check import SettingError, check_count
 from nni_robust.model.block import conv, residual_stages
-from nni_robust.model.network import Network, Stem, check_form, scaled
+from nni_robust.model.network import ReferenceNetwork, Stem, check_arguments, scaled
 
 
 class PreActivationBlock(nn.Module):
-    """Add two 3x3 convolutions, each after batch norm and ReLU, to their input.
+    """A residual block of two 3x3 convolutions, each after batch norm and ReLU.
 
-    Where the shape changes, a 1x1 convolution of the activated input stands for the input.
+    If the shape changes, the shortcut is a 1x1 convolution of the activated input.
 
     Parameters
     ----------
     in_channels, out_channels
-        Channels before and after.
+        Channels of input and output.
     stride
-        Of the first convolution.
+        Stride of the first convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -49,21 +50,21 @@ def wide_resnet(
     in_channels: int = 3,
     stem: Stem = "cifar",
     width: float = 1.0,
-) -> Network:
+) -> ReferenceNetwork:
     """Build a wide residual network of three stages, for small images, without dropout.
 
     Parameters
     ----------
     depth
-        Layers as the paper counts them: 4 more than a multiple of 6.
+        Number of layers, as the paper counts them: 4 more than a multiple of 6.
     widen
-        The paper's k: a stage has 16 k, 32 k or 64 k channels, the stem 16.
+        k in the paper: the stages have 16 k, 32 k and 64 k channels, the stem has 16.
     num_classes, in_channels
-        As in :func:`nni_robust.model.resnet`.
+        See :func:`nni_robust.model.resnet`.
     stem
-        ``cifar`` alone: one 3x3 convolution.
+        Only ``cifar``: one 3x3 convolution.
     width
-        Factor on every number of channels, the stem's included.
+        Factor on all numbers of channels, including those of the stem.
 
     Examples
     --------
@@ -71,18 +72,21 @@ def wide_resnet(
     >>> sum(p.numel() for p in network.parameters())
     77850
     """
-    check_form(num_classes=num_classes, in_channels=in_channels, stem=stem, known_stems=("cifar",))
+    check_arguments(
+        num_classes=num_classes, in_channels=in_channels, stem=stem, known_stems=("cifar",)
+    )
     if depth < 10 or depth % 6 != 4:
-        raise ValueError(
-            f"depth must be 4 more than a positive multiple of 6, such as 28, got {depth!r}."
+        raise SettingError(
+            f"must be 4 more than a positive multiple of 6, such as 28, got {depth!r}.", "depth"
         )
-    if widen < 1:
-        raise ValueError(f"widen must be at least 1, got {widen!r}.")
+    check_count("widen", widen)
     channels = scaled(16, width)
     widths = [scaled(base * widen, width) for base in (16, 32, 64)]
     stages = residual_stages(PreActivationBlock, channels, widths, [(depth - 4) // 6] * 3)
     stages[-1].append(_bn_relu(widths[-1]))
-    return Network(conv(in_channels, channels, 3), stages, nn.Linear(widths[-1], num_classes))
+    return ReferenceNetwork(
+        conv(in_channels, channels, 3), stages, nn.Linear(widths[-1], num_classes)
+    )
 
 
 def _bn_relu(channels: int) -> nn.Sequential:

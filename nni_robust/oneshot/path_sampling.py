@@ -18,7 +18,7 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from numpy.random import RandomState
 from torch import Tensor, nn
 
-from nni_robust.space.edge import MultiOpEdge
+from nni_robust.space.multi_op import MultiOpEdge
 from nni_robust.space.sampling import Sampler, sampler_of
 
 _SAMPLER_STATE = "path_sampling_state"

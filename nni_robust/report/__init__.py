@@ -1,10 +1,9 @@
-"""What is read off records and architectures: tables, figures, drawings of cells."""
+"""Reports from records and architectures: tables, figures and drawings of cells."""
 
 from __future__ import annotations
 
 from nni_robust.report.cell import draw_cells, save_cells
-from nni_robust.report.lane import Edge
 from nni_robust.report.plot import PLOTS
 from nni_robust.report.published import TABLES
 
-__all__ = ["PLOTS", "TABLES", "Edge", "draw_cells", "save_cells"]
+__all__ = ["PLOTS", "TABLES", "draw_cells", "save_cells"]

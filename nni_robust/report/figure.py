@@ -1,4 +1,4 @@
-"""How figures become files."""
+"""Write figures to files."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib import style
+from matplotlib.figure import Figure
 
 from nni_robust.atomic import replacing
 
-if TYPE_CHECKING:  # matplotlib is loaded by the first figure
-    from matplotlib.figure import Figure
-
 
 def save_figure(path: Path, draw: Callable[[], Figure]) -> tuple[Path, Path]:
-    """Write a figure as SVG and as PNG.
+    """Write a figure to an SVG and a PNG file.
 
-    What is drawn alike gives the same bytes, whatever the user's own settings of matplotlib are.
-    Both are rendered before the first file is touched, and a file is replaced whole.
+    The same drawing gives the same bytes, independent of the user's settings of matplotlib. Both
+    are rendered before a file is touched, and each file is replaced as a whole.
 
     Parameters
     ----------
     path
-        The files without their suffix. Folders that are missing are made.
+        The files without their suffix. Missing folders are created.
     draw
-        Makes the figure.
+        Returns the figure.
 
     Returns
     -------
     svg, png
         The files written.
     """
-    from matplotlib import style
-
     contents = {}
     with style.context(["default", {"svg.hashsalt": "nni_robust", "svg.fonttype": "path"}]):
         figure = draw()

@@ -1,4 +1,4 @@
-"""The papers' figures, drawn from the records of searches and trainings."""
+"""Plots of the papers' figures from the records of searches and trainings."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import StatisticsError, correlation
-from typing import TYPE_CHECKING
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nni_robust.check import SettingError, check_choice
 from nni_robust.record import Record
 from nni_robust.report.figure import save_figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 _ROBUST = "robust accuracy (%)"
+_AXES = {
+    "density": "density",
+    "convs": "convolutions per cell",
+    "direct": "share of direct edges with a convolution",
+}
 _STAGES = {"screen": "inherited weights", "candidate": "fine-tuned"}
 
 
 def draw_density(records: Sequence[Record]) -> Figure:
-    """Plot robust accuracy over the density of RobNets: [RobNets] Fig. 5."""
+    """Plot robust accuracy against the density of RobNets: [RobNets] Fig. 5."""
     figure = _figure(5, 3.6)
     _scatter_stages(figure.add_subplot(), records, "density")
     return figure
 
 
 def draw_convolutions(records: Sequence[Record]) -> Figure:
-    """Plot robust accuracy over convolutions, and over direct edges that carry one.
+    """Plot robust accuracy against convolutions, and against direct edges with a convolution.
 
-    [RobNets] Fig. 6, whose second axis is the share of the convolutions that are direct.
+    This is [RobNets] Fig. 6, except that its second axis is the share of the convolutions that are
+    on direct edges.
     """
     figure = _figure(9, 3.6)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -39,18 +44,21 @@ def draw_convolutions(records: Sequence[Record]) -> Figure:
 
 
 def draw_fsp(records: Sequence[Record]) -> Figure:
-    """Plot what an attack takes off the accuracy over the FSP distance of every cell.
+    """Plot the loss of accuracy under attack against the FSP distance, one panel per cell.
 
-    [RobNets] Fig. 7 and 8. Of networks with inherited weights, each a point in every panel.
+    This is [RobNets] Fig. 7 and 8. Each screened network is one point in every panel.
     """
     points = [r for r in records if r.stage == "screen" and r.details.get("fsp_unit")]
     if not points:
-        raise ValueError("records must hold screened networks with FSP distances, got none.")
+        raise SettingError(
+            "must contain screened networks with FSP distances, got none.", "records"
+        )
     num_cells = {len(record.details["fsp_unit"]) for record in points}
     if len(num_cells) > 1:
-        raise ValueError(
-            f"records must be of networks of one depth, got {sorted(num_cells)} cells. Name the "
-            "folder of one search."
+        raise SettingError(
+            f"must be of networks with the same depth, got {sorted(num_cells)} cells. Give the "
+            "folder of one search.",
+            "records",
         )
     gaps = [100 * (r.metrics["clean"] - r.metrics["default"]) for r in points]
     columns = min(5, *num_cells)
@@ -75,11 +83,12 @@ def draw_fsp(records: Sequence[Record]) -> Figure:
 
 
 def draw_search(records: Sequence[Record]) -> Figure:
-    """Plot what fine-tuning gives sampled networks: [RobNets] Fig. 3."""
+    """Plot robust accuracy before and after fine-tuning: [RobNets] Fig. 3."""
     points = [r for r in records if r.stage == "candidate" and "inherited" in r.metrics]
     if not points:
-        raise ValueError(
-            "records must hold candidates that inherited weights and were fine-tuned, got none."
+        raise SettingError(
+            "must contain candidates that inherited weights and were fine-tuned, got none.",
+            "records",
         )
     before = [100 * record.metrics["inherited"] for record in points]
     after = [100 * record.metrics["default"] for record in points]
@@ -100,14 +109,16 @@ def draw_search(records: Sequence[Record]) -> Figure:
 
 
 def draw_size(records: Sequence[Record]) -> Figure:
-    """Plot accuracy under PGD-100 over the parameters of trained networks: [RobNets] Fig. 1."""
+    """Plot accuracy under PGD-100 against the parameters of trained networks: [RobNets] Fig. 1."""
     points = [
         record
         for record in records
         if record.stage == "final" and {"params_m", "pgd100"} <= set(record.metrics)
     ]
     if not points:
-        raise ValueError("records must hold trainings that were tested by PGD-100, got none.")
+        raise SettingError(
+            "must contain trainings that were tested by PGD-100, got none.", "records"
+        )
     figure = _figure(5, 3.6)
     axes = figure.add_subplot()
     for record in points:
@@ -128,18 +139,18 @@ PLOTS: dict[str, Callable[[Sequence[Record]], Figure]] = {
     "search": draw_search,
     "size": draw_size,
 }
-"""From the name of a figure to how it is drawn."""
+"""Functions that draw the figures, by name."""
 
 
 def save_plot(path: Path, records: Sequence[Record], name: str) -> tuple[Path, Path]:
-    """Draw a figure into two files, as SVG and as PNG; the same records give the same bytes.
+    """Draw a figure to an SVG and a PNG file. The same records give the same bytes.
 
     Parameters
     ----------
     path
-        The files without their suffix.
+        The files without their suffix. Missing folders are created.
     records
-        What there is; a figure takes what it needs.
+        All records; a figure selects those that it shows.
     name
         One of :data:`PLOTS`.
 
@@ -148,19 +159,16 @@ def save_plot(path: Path, records: Sequence[Record], name: str) -> tuple[Path, P
     svg, png
         The files written.
     """
-    if name not in PLOTS:
-        raise ValueError(f"plot must be one of {list(PLOTS)}, got {name!r}.")
+    check_choice("plot", name, list(PLOTS))
     return save_figure(path, lambda: PLOTS[name](records))
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # takes half a second to import
-
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _scatter_stages(axes: Axes, records: Sequence[Record], metric: str) -> None:
-    """Plot robust accuracy over a metric, in a colour for every stage."""
+    """Plot robust accuracy against a metric, with one colour per stage."""
     titles = []
     for stage, label in _STAGES.items():
         points = [r.metrics for r in records if r.stage == stage and metric in r.metrics]
@@ -171,8 +179,8 @@ def _scatter_stages(axes: Axes, records: Sequence[Record], metric: str) -> None:
         axes.scatter(x, y, s=12, label=label)
         titles.append(f"{len(points)} {label}{_correlation(x, y)}")
     if not titles:
-        raise ValueError(
-            f"records must hold screened networks or candidates with {metric!r}, got none."
+        raise SettingError(
+            f"must contain screened networks or candidates with {metric!r}, got none.", "records"
         )
     axes.set_title("\n".join(titles), fontsize=9)
     axes.set_xlabel(_AXES[metric])
@@ -181,15 +189,8 @@ def _scatter_stages(axes: Axes, records: Sequence[Record], metric: str) -> None:
     axes.grid(alpha=0.3)
 
 
-_AXES = {
-    "density": "density",
-    "convs": "convolutions a cell",
-    "direct": "share of direct edges with a convolution",
-}
-
-
 def _correlation(x: Sequence[float], y: Sequence[float]) -> str:
     try:
         return f", r = {correlation(x, y):.2f}"
-    except StatisticsError:  # one point, or no differences
+    except StatisticsError:  # only one point, or all values are equal
         return ""

@@ -1,4 +1,4 @@
-"""The tables of the papers: their rows and columns, and the figures in them that are known here."""
+"""The tables of the papers: their columns, their rows, and the numbers that we know."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedTable:
-    """A table, or a figure that is one.
+    """A published table, or a published figure as a table.
 
     Attributes
     ----------
     title
-        Where it is, and of what.
+        Paper, number of the table, and subject.
     columns
-        From the metric of our records to the heading.
+        Maps metrics of our records to headings.
     rows
-        From the name of a row to its figures by metric, as they are printed: millions of
-        ``params_m``, else percent. A figure that is missing here is not known here.
+        Maps the name of each row to its printed numbers by metric: ``params_m`` in millions, all
+        others in percent. A missing number is not known here.
     shares
-        Other tables whose trainings give rows of this one.
+        Other tables whose trainings also give rows of this one.
     """
 
     title: str
@@ -144,7 +144,7 @@ TABLES: dict[str, PublishedTable] = {
         title="[RACL] Table 1, left: CIFAR-10, adversarial training",
         columns=_SIZE | _FGSM | _MIM | _PGD20,
         rows={
-            # Taken over from [RobNets], another training.
+            # Copied by the paper from [RobNets], which trains differently.
             **{
                 name: {
                     key: value for key, value in _ROBNETS[name].items() if key in ("clean", "pgd20")
@@ -200,12 +200,12 @@ TABLES: dict[str, PublishedTable] = {
         },
     ),
     "comparison": PublishedTable(
-        title="Networks of like size under one recipe",
+        title="Networks of similar size under one recipe",
         columns=_SIZE | _FGSM,
         rows={name: {} for name in _COMPARED},
     ),
     "comparison-attack": PublishedTable(
-        title="The same under PGD-20, then under AutoAttack, each part on what is left",
+        title="The same under PGD-20, then AutoAttack: each attack on the images that are left",
         columns={
             "clean": "clean",
             **_PGD20,
@@ -221,10 +221,10 @@ TABLES: dict[str, PublishedTable] = {
         columns={"fgsm": "FGSM", **{f"pgd{k}": f"PGD-{k}" for k in (10, 20, 40, 60, 80, 100)}},
         rows={
             **{f"{name}, 8/255": {} for name in _CELLS},
-            # The text beside the figure; Table 1 has 49.34.
+            # From the text about the figure; Table 1 has 49.34.
             "RACL, 8/255": {"pgd20": "49.43"},
             **{f"{name}, 0.0{k}": {} for name in _CELLS for k in range(1, 8)},
         },
     ),
 }
-"""From the name of a table to what it looks like."""
+"""The published tables by name."""

@@ -1,22 +1,23 @@
-"""How robust a network is: the table of an evaluation, its entry for RobustBench, and sweeps."""
+"""Reports of an evaluation: its table, its entry for RobustBench, and plots of sweeps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.figure import Figure
+
+from nni_robust.check import SettingError
 from nni_robust.record import Record
 from nni_robust.report.figure import save_figure
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from nni_robust.report.text_table import text_table
 
 _LABELS = {"epsilon": "epsilon", "steps": "steps of PGD"}
 
 
 def epsilon_text(threat_model: Mapping[str, Any]) -> str:
-    """Write a radius as the field does, l_inf in units of 1/255.
+    """Return a perturbation budget as text, in units of 1/255 for the l_inf norm.
 
     Parameters
     ----------
@@ -33,17 +34,18 @@ def epsilon_text(threat_model: Mapping[str, Any]) -> str:
 
 
 def accuracy_table(record: Record) -> str:
-    """Write an evaluation as a table, an attack a line.
+    """Return an evaluation as a table with one line per attack.
 
     Parameters
     ----------
     record
-        Of the stage ``evaluation``.
+        A record of the stage ``evaluation``.
 
     Returns
     -------
     str
-        Where fooled images have left the suite, an accuracy is that under all attacks so far.
+        If each attack was run only on images that withstood the attacks before it, the accuracy in
+        its line is that under all attacks so far.
     """
     robustness, settings = record.details["robustness"], record.settings
     threat_model = settings["threat_model"]
@@ -54,31 +56,32 @@ def accuracy_table(record: Record) -> str:
     )
     accuracy = "accuracy" if settings["keep_fooled"] else "so far"
     confidence = f"{100 * robustness['confidence']:g} % interval"
-    lines = [title, f"{'':<18}{'attacked':>9}{'fooled':>8}{accuracy:>10}{confidence:>20}"]
+    rows = [["", "attacked", "fooled", accuracy, confidence]]
     for name, right in robustness["right"].items():
         low, high = (100 * bound for bound in robustness["wilson"][name])
-        interval = f"{low:.2f} to {high:.2f} %"
         if name == "robust":
-            counts = f"{'worst of suite':<18}{'':>9}{robustness['num_images'] - right:>8}"
+            label, attacked, fooled = "worst of suite", "", robustness["num_images"] - right
         else:
-            asked = robustness["asked"][name]
-            counts = f"{name:<18}{asked:>9}{asked - right:>8}"
-        lines.append(f"{counts}{100 * robustness['accuracy'][name]:>9.2f}%{interval:>20}")
-    return "\n".join(lines)
+            label, attacked = name, robustness["asked"][name]
+            fooled = attacked - right
+        share = f"{100 * robustness['accuracy'][name]:.2f} %"
+        rows.append([label, str(attacked), str(fooled), share, f"{low:.2f} to {high:.2f} %"])
+    return "\n".join([title, text_table(rows, right=range(1, 5), min_widths={0: 16})])
 
 
 def robustbench_entry(record: Record) -> dict[str, Any]:
-    """Write an evaluation under AutoAttack in the form of RobustBench's ``model_info``.
+    """Return an evaluation under AutoAttack in the form of RobustBench's ``model_info``.
 
     Parameters
     ----------
     record
-        Of the stage ``evaluation``, under the whole of AutoAttack and on all test images.
+        A record of the stage ``evaluation``, under all of AutoAttack and on all test images.
 
     Returns
     -------
     dict
-        What an evaluation cannot know is empty, and ``additional_data`` None: to be filled in.
+        Values that an evaluation does not know are empty, and ``additional_data`` is None. Fill
+        them in.
     """
     settings = record.settings
     return {
@@ -103,19 +106,17 @@ def draw_sweep(records: Sequence[Record], axis: str) -> Figure:
     Parameters
     ----------
     records
-        One a point, with the metrics ``axis`` and ``default``, and the interval in its details.
+        One per point, with the metrics ``axis`` and ``default``, and the interval in its details.
     axis
         ``epsilon`` or ``steps``.
 
     Returns
     -------
-    Figure
-        With the interval of every point; steps are spaced by their logarithm.
+    matplotlib.figure.Figure
+        It shows the interval of every point. The axis of steps is logarithmic.
     """
-    from matplotlib.figure import Figure  # takes half a second to import
-
     if not records:
-        raise ValueError("records must hold at least one point, got none.")
+        raise SettingError("must contain at least one point, got none.", "records")
     threat_model = records[0].settings["threat_model"]
     unit = 255 if axis == "epsilon" and threat_model["norm"] == "linf" else 1
     points = sorted(records, key=lambda record: record.metrics[axis])
@@ -127,7 +128,7 @@ def draw_sweep(records: Sequence[Record], axis: str) -> Figure:
 
     figure = Figure(figsize=(5, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    # At 0 and 100 % rounding may leave a length below 0.
+    # At 0 and 100 % rounding can make a length negative.
     lengths = [[max(0.0, length) for length in side] for side in (below, above)]
     axes.errorbar(places, accuracies, yerr=lengths, marker="o", markersize=4, capsize=3)
     if axis == "steps":
@@ -143,14 +144,14 @@ def draw_sweep(records: Sequence[Record], axis: str) -> Figure:
 
 
 def save_sweep(path: Path, records: Sequence[Record], axis: str) -> tuple[Path, Path]:
-    """Plot a sweep into two files, as SVG and as PNG; the same records give the same bytes.
+    """Plot a sweep to an SVG and a PNG file. The same records give the same bytes.
 
     Parameters
     ----------
     path
-        The files without their suffix.
+        The files without their suffix. Missing folders are created.
     records, axis
-        As for :func:`draw_sweep`.
+        Arguments of :func:`draw_sweep`.
 
     Returns
     -------

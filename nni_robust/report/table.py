@@ -1,4 +1,4 @@
-"""A published table and our figures side by side, each in columns of its own."""
+"""A published table and our results side by side, in separate columns."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from statistics import fmean, stdev
 from typing import Any
 
 from nni_robust.report.published import PublishedTable
+from nni_robust.report.text_table import TERMINAL_WIDTH, text_table
 
 _MISSING = "-"
-_SIZE = "params_m"  # in millions; everything else is an accuracy
+_SIZE = "params_m"  # in millions; every other metric is an accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One metric over seeds.
+class SeedSummary:
+    """One metric over several seeds.
 
     Attributes
     ----------
     values
-        One a seed, at least one.
+        One per seed, at least one.
     interval
-        95 % interval of the mean for the number of test images, None where that is not known.
-        What differs between trainings is not in it.
+        95 % interval of the mean, given the number of test images; None if the number is not known.
+        It does not include the differences between trainings.
     """
 
     values: tuple[float, ...]
@@ -39,98 +40,95 @@ class Figure:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation between the seeds, None for one."""
+        """Standard deviation between the seeds; None for one seed."""
         return stdev(self.values) if len(self.values) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """Our figures of one row at one scale; without any, what is published alone.
+    """Our results for one row at one scale.
 
     Attributes
     ----------
     row
-        Its name.
+        Name of the row.
     scale
-        ``full``, or what was chosen instead; with the name of the dataset where that differs.
+        ``full`` or another scale, followed by the name of the dataset if that differs.
     seeds
-        Of the trials.
-    figures
-        By metric.
+        Seeds of the trials.
+    metrics
+        Our results by metric. If empty, the line shows only the published numbers.
     """
 
     row: str
     scale: str = _MISSING
     seeds: tuple[int, ...] = ()
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, SeedSummary]
 
 
 def with_missing(table: PublishedTable, lines: Sequence[Line]) -> list[Line]:
-    """Order lines as the table is, with one for every row of it that there is none of."""
+    """Return lines in the order of the table, with an empty line for each row that has none."""
     ours = {line.row for line in lines}
     rows = [*table.rows, *(line.row for line in lines)]
     order = {row: place for place, row in reversed(list(enumerate(rows)))}
-    empty = [Line(row=row, figures={}) for row in table.rows if row not in ours]
+    empty = [Line(row=row, metrics={}) for row in table.rows if row not in ours]
     return sorted([*lines, *empty], key=lambda line: order[line.row])
 
 
 def table_text(table: PublishedTable, lines: Sequence[Line]) -> str:
-    """Write a table for reading.
+    """Return a table as text.
 
     Parameters
     ----------
     table
-        What is published.
+        The published table.
     lines
-        Ours, in order.
+        Our results, in order.
 
     Returns
     -------
     str
-        Accuracies in percent: the mean over the seeds, their standard deviation where there are
-        several, and the interval of the mean.
+        Accuracies are in percent. Ours is the mean over the seeds, with its standard deviation if
+        there are several seeds, and below it the interval of the mean. A table that is wider than
+        the terminal is divided into blocks of columns.
     """
-    above = ["", "", "", *(text for heading in table.columns.values() for text in (heading, ""))]
-    heads = ["row", "scale", "seeds", *("paper", "ours") * len(table.columns)]
-    cells = [above, heads]
-    for line in lines:
-        published = table.rows.get(line.row, {})
-        cells.append([line.row, line.scale, str(len(line.seeds) or _MISSING)])
-        for metric in table.columns:
-            cells[-1] += [published.get(metric, _MISSING), _text(metric, line.figures.get(metric))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    rows = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
-    return "\n".join([table.title, *rows])
+    left = [["", "", ""], ["row", "scale", "seeds"]]
+    left += [[line.row, line.scale, str(len(line.seeds) or _MISSING)] for line in lines]
+    blocks, rows = [], left
+    for metric in table.columns:
+        column = _column(table, metric, lines)
+        if rows is not left and _width(_beside(rows, column)) > TERMINAL_WIDTH:
+            blocks.append(text_table(rows))
+            rows = left
+        rows = _beside(rows, column)
+    return f"{table.title}\n" + "\n\n".join([*blocks, text_table(rows)])
 
 
 def table_entries(name: str, table: PublishedTable, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Write a table as values of JSON, a row and metric at a time.
+    """Return a table as JSON values, one entry per row and metric.
 
     Parameters
     ----------
     name
-        Of the table.
+        Name of the table.
     table, lines
-        As for :func:`table_text`.
+        Arguments of :func:`table_text`.
 
     Returns
     -------
     list of dict
-        ``paper`` and ``ours`` in percent, of ``params_m`` in millions; None where there is none.
+        ``paper`` and ``ours`` are in percent, or in millions for ``params_m``; None if unknown.
     """
     entries = []
     for line in lines:
         for metric in table.columns:
             published = table.rows.get(line.row, {}).get(metric)
-            figure = line.figures.get(metric)
+            summary = line.metrics.get(metric)
             unit = 1 if metric == _SIZE else 100
             ours: dict[str, float | None] = dict.fromkeys(("ours", "spread", "low", "high"))
-            if figure is not None:
-                low, high = figure.interval or (None, None)
-                ours = {"ours": figure.mean, "spread": figure.spread, "low": low, "high": high}
+            if summary is not None:
+                low, high = summary.interval or (None, None)
+                ours = {"ours": summary.mean, "spread": summary.spread, "low": low, "high": high}
             entries.append(
                 {
                     "table": name,
@@ -146,7 +144,7 @@ def table_entries(name: str, table: PublishedTable, lines: Sequence[Line]) -> li
 
 
 def entries_text(entries: Sequence[Mapping[str, Any]], form: str) -> str:
-    """Write entries as ``csv``, where what is missing is empty, or as ``json``."""
+    """Return entries as ``csv``, in which None is empty, or as ``json``."""
     if form == "json":
         return json.dumps(entries, indent=1)
     stream = io.StringIO()
@@ -157,15 +155,36 @@ def entries_text(entries: Sequence[Mapping[str, Any]], form: str) -> str:
     return stream.getvalue().rstrip("\n")
 
 
-def _text(metric: str, figure: Figure | None) -> str:
-    if figure is None:
+def _column(table: PublishedTable, metric: str, lines: Sequence[Line]) -> list[list[str]]:
+    """Return the published and our cells of one metric, below two rows of headings."""
+    cells = [[table.columns[metric], ""], ["paper", "ours"]]
+    for line in lines:
+        published = table.rows.get(line.row, {}).get(metric, _MISSING)
+        cells.append([published, _cell(metric, line.metrics.get(metric))])
+    return cells
+
+
+def _beside(left: list[list[str]], right: list[list[str]]) -> list[list[str]]:
+    return [[*one, *other] for one, other in zip(left, right, strict=True)]
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    widths = [
+        max(len(x) for cell in column for x in cell.split("\n"))
+        for column in zip(*rows, strict=True)
+    ]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _cell(metric: str, summary: SeedSummary | None) -> str:
+    if summary is None:
         return _MISSING
     if metric == _SIZE:
-        return f"{figure.mean:.3f}"
-    text = f"{100 * figure.mean:.2f}"
-    if figure.spread is not None:
-        text += f" +- {100 * figure.spread:.2f}"
-    if figure.interval is not None:
-        low, high = figure.interval
-        text += f" [{100 * low:.1f}, {100 * high:.1f}]"
+        return f"{summary.mean:.3f}"
+    text = f"{100 * summary.mean:.2f}"
+    if summary.spread is not None:
+        text += f" +- {100 * summary.spread:.2f}"
+    if summary.interval is not None:
+        low, high = summary.interval
+        text += f"\n[{100 * low:.1f}, {100 * high:.1f}]"
     return text

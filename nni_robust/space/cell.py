@@ -1,8 +1,8 @@
-"""The cells of the spaces: two inputs, four nodes, an edge from every state to each later node."""
+"""The cells of our spaces: two inputs, four nodes, an edge from every state to each later node."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,20 +14,21 @@ from torch.nn import functional
 from nni_robust.op import OPS, FactorizedReduce
 from nni_robust.op.conv import ReLUConvBN
 from nni_robust.space.darts_genotype import INPUTS_PER_NODE, input_label
-from nni_robust.space.edge import MultiOp, MultiOpEdge
+from nni_robust.space.edge import EDGES, NODES, NUM_INPUTS, edge_label
 from nni_robust.space.layout import CellPlan
-from nni_robust.space.robnet_genotype import EDGES, NUM_NODES, OPERATIONS, edge_label
+from nni_robust.space.multi_op import MultiOp, MultiOpEdge
+from nni_robust.space.robnet_genotype import OPERATIONS
 
-_KEYS = {"conv": "sep_conv_3x3", "identity": "skip_connect"}  # in the table of operations
+_KEYS = {"conv": "sep_conv_3x3", "identity": "skip_connect"}  # names in the table of operations
 
 
-class DenseCell(nn.Module):
-    """Four nodes, each made of the states before it: what all cells share.
+class DenseCell(nn.Module, ABC):
+    """The part that all cells share: each node is computed from the states before it.
 
     Parameters
     ----------
     plan
-        Width, channels of the inputs, place among the reductions.
+        Width, channels of the inputs, and strides.
     affine
         Whether the batch norms have weights.
     """
@@ -43,27 +44,27 @@ class DenseCell(nn.Module):
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
         """Map the two inputs to the concatenated nodes, (N, 4C, H, W)."""
         states = [self.preprocess_0(s0), self.preprocess_1(s1)]
-        for _ in range(NUM_NODES):
+        for _ in NODES:
             states.append(self._node(states))
-        return torch.cat(states[2:], 1)
+        return torch.cat(states[NUM_INPUTS:], 1)
 
     @abstractmethod
     def _node(self, states: list[Tensor]) -> Tensor:
-        """Make the next node of the states before it."""
+        """Return the next node, computed from the states before it."""
 
     def _edge(self, source: int, target: int) -> Any:
         return self.edges[edge_label(source, target)]
 
 
 class RobNetCell(DenseCell):
-    """A cell whose edges carry any subset of operations; a node is the sum of what enters it.
+    """A cell whose edges carry any subset of operations. A node is the sum of its edges.
 
     Parameters
     ----------
     plan
-        Width, channels of the inputs, place among the reductions.
+        Width, channels of the inputs, and strides.
     default
-        For every edge the subset that stands for it until the space is frozen.
+        The operations that run on each edge until the space is frozen.
     """
 
     def __init__(self, plan: CellPlan, *, default: Mapping[tuple[int, int], Sequence[str]]) -> None:
@@ -83,7 +84,7 @@ class RobNetCell(DenseCell):
         incoming: list[MultiOp | MultiOpEdge] = [
             self._edge(source, len(states)) for source in range(len(states))
         ]
-        # Edges that carry nothing add nothing: only a node without any input needs their zeros.
+        # An edge without operations adds zeros. They are needed only if the node has no other edge.
         live = [source for source, edge in enumerate(incoming) if edge.active] or [0]
         total: Tensor = incoming[live[0]](states[live[0]])
         for source in live[1:]:
@@ -92,29 +93,32 @@ class RobNetCell(DenseCell):
 
 
 class RACLCell(DenseCell, MutableModule):  # type: ignore[misc]  # NNI is untyped
-    r"""A cell of NNI's own choices: one operation an edge, two inputs a node.
+    r"""A cell made of NNI's own choices: one operation per edge, two inputs per node.
+
+    In a supernet a node is
 
     .. math::
 
-        I^{(j)} = \sum_{i < j} \beta^{(i, j)} \sum_o \alpha_o^{(i, j)} o(I^{(i)})
+        I^{(j)} = \sum_{i < j} \beta^{(i, j)} \sum_o \alpha_o^{(i, j)} o(I^{(i)}).
 
-    in a supernet; frozen, the two inputs that are chosen, each with its one operation, and no edge
-    besides. Every strategy of NNI's that knows LayerChoice and InputChoice can search it.
+    In a frozen cell it is the sum of the two chosen inputs, each through its chosen operation, and
+    the other edges are removed. Every strategy of NNI that supports LayerChoice and InputChoice
+    can search this cell.
 
     Parameters
     ----------
     plan
-        Width, channels of the inputs, place among the reductions.
+        Width, channels of the inputs, and strides.
     operations
         Keys of :data:`nni_robust.op.OPS`.
     partial_channels
-        K: operations see one channel in K, the others pass by.
+        K: operations are applied to one channel in K, and the other channels bypass them.
     affine
         Whether the batch norms have weights; see :data:`nni_robust.op.OPS`.
 
     Notes
     -----
-    [RACL] Eq. 5; partial channels after PC-DARTS, with which the paper searches.
+    [RACL] Eq. 5. Partial channels are those of PC-DARTS, which the paper uses in its search.
     """
 
     def __init__(
@@ -127,11 +131,11 @@ class RACLCell(DenseCell, MutableModule):  # type: ignore[misc]  # NNI is untype
     ) -> None:
         super().__init__(plan, affine=affine)
         self.inputs = nn.ModuleDict()
-        for target in range(2, 2 + NUM_NODES):
+        for target in NODES:
             label = input_label(target)
             choice = InputChoice(target, n_chosen=INPUTS_PER_NODE, reduction="sum", label=label)
             self.inputs[label] = choice
-            for source in _read(choice, target):
+            for source in _sources(choice, target):
                 stride = plan.stride(source)
                 self.edges[edge_label(source, target)] = PartialChannels(
                     LayerChoice(
@@ -146,51 +150,48 @@ class RACLCell(DenseCell, MutableModule):  # type: ignore[misc]  # NNI is untype
                 )
 
     def freeze(self, sample: dict[str, Any]) -> nn.Module:
-        """Return the cell of a sample: the edges that are not chosen are gone."""
+        """Return the cell of a sample, without the edges that are not chosen."""
         frozen = super().freeze(sample)
-        for target in range(2, 2 + NUM_NODES):
-            kept = _read(frozen.inputs[input_label(target)], target)
+        for target in NODES:
+            kept = _sources(frozen.inputs[input_label(target)], target)
             for source in set(range(target)) - set(kept):
                 del frozen.edges[edge_label(source, target)]
         return frozen  # type: ignore[no-any-return]
 
     def lipschitz_nodes(self) -> list[tuple[nn.Module, list[nn.Module]]]:
-        """Say which choices of operations enter which choice of inputs.
+        """Return, for each node, its choice of inputs and the operation choices of its edges.
 
         Returns
         -------
         list of (InputChoice, list of LayerChoice)
-            One entry a node; in a supernet their twins, in a frozen cell what was chosen.
+            One entry per node. A supernet has its twins of these modules, and a frozen cell the
+            modules that were chosen.
         """
-        return [
-            (
-                self.inputs[input_label(target)],
-                [
-                    self._edge(source, target).operation
-                    for source in _read(self.inputs[input_label(target)], target)
-                ],
-            )
-            for target in range(2, 2 + NUM_NODES)
-        ]
+        nodes = []
+        for target in NODES:
+            choice = self.inputs[input_label(target)]
+            edges = [self._edge(source, target) for source in _sources(choice, target)]
+            nodes.append((choice, [edge.operation for edge in edges]))
+        return nodes
 
     def _node(self, states: list[Tensor]) -> Tensor:
         target = len(states)
         choice = self.inputs[input_label(target)]
-        read = _read(choice, target)
+        sources = _sources(choice, target)
         candidates = [
-            self._edge(source, target)(states[source]) if source in read else None
+            self._edge(source, target)(states[source]) if source in sources else None
             for source in range(target)
         ]
         return choice(candidates)  # type: ignore[no-any-return]
 
 
-def _read(choice: nn.Module, target: int) -> Sequence[int]:
-    """States that a node reads: all before it until its inputs are chosen."""
+def _sources(choice: nn.Module, target: int) -> Sequence[int]:
+    """Return the states that a node reads: all before it, until its inputs are chosen."""
     return choice.chosen if isinstance(choice, ChosenInputs) else range(target)
 
 
 class PartialChannels(nn.Module):
-    """Apply an operation to one channel in K; the others pass by, and all are shuffled.
+    """Apply an operation to one channel in K, let the others bypass it, and shuffle all channels.
 
     Parameters
     ----------
@@ -199,7 +200,7 @@ class PartialChannels(nn.Module):
     share
         K; 1 applies the operation to all channels.
     stride
-        At stride 2 the channels that pass by are halved by a 2x2 max pooling.
+        At stride 2 the bypassing channels go through a 2x2 max pooling.
 
     Notes
     -----
@@ -217,9 +218,9 @@ class PartialChannels(nn.Module):
         if self.share == 1:
             return self.operation(x)  # type: ignore[no-any-return]
         count = x.shape[1] // self.share
-        seen, passing = x[:, :count], x[:, count:]
+        seen, bypassing = x[:, :count], x[:, count:]
         if self.stride > 1:
-            passing = functional.max_pool2d(passing, 2, self.stride, ceil_mode=True)
-        y = torch.cat([self.operation(seen), passing], 1)
+            bypassing = functional.max_pool2d(bypassing, 2, self.stride, ceil_mode=True)
+        y = torch.cat([self.operation(seen), bypassing], 1)
         n, c, h, w = y.shape
         return y.view(n, self.share, c // self.share, h, w).transpose(1, 2).reshape(n, c, h, w)

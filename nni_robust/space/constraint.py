@@ -1,4 +1,4 @@
-"""Bounds on the architectures of a RobNet space."""
+"""Constraints on the architectures of a RobNet space."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from nni.mutable.exception import (
 from numpy.random import RandomState
 from scipy.special import betaln
 
+from nni_robust.check import SettingError
 from nni_robust.space import robnet_genotype as gt
-from nni_robust.space.macro import Macro
+from nni_robust.space.edge import EDGES
+from nni_robust.space.layout import RobNetLayout
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What an architecture must satisfy; a range is (lowest, highest), both allowed.
+    """Conditions on an architecture. A range is (lowest, highest), and both are allowed.
 
     Attributes
     ----------
     density
-        Share of the operations that are present, in [0, 1]; [RobNets] Eq. 2.
+        Share of the possible operations that are present, in [0, 1]; [RobNets] Eq. 2.
     direct
         Share of the direct edges that carry a convolution, in [0, 1].
     direct_share
-        Share of the convolutions that lie on direct edges, in [0, 1].
+        Share of the convolutions that are on direct edges, in [0, 1].
     convolutions
-        Convolutions a cell, 0 to 14 (on average, if cells differ). The paper's budgets are
+        Convolutions per cell, 0 to 14; their mean, if cells differ. The paper's budgets are
         (0, 7), (8, 10) and (11, 14).
     parameters
         Trainable parameters of the whole network.
@@ -57,35 +59,36 @@ class Bounds:
             bounds = getattr(self, field.name)
             if bounds is None or isinstance(bounds, bool):
                 continue
-            object.__setattr__(self, field.name, tuple(bounds))  # hashable, whatever came
+            object.__setattr__(self, field.name, tuple(bounds))  # a list is not hashable
             if len(bounds) != 2 or not bounds[0] <= bounds[1]:
-                raise ValueError(
-                    f"{field.name} must be two numbers, the lowest and the highest that are "
-                    f"allowed, got {bounds!r}."
+                raise SettingError(
+                    f"must be two numbers, the lowest and the highest allowed value, got "
+                    f"{bounds!r}.",
+                    field.name,
                 )
-            limit = {"convolutions": float(len(gt.EDGES)), "parameters": float("inf")}.get(
-                field.name, 1.0
-            )
+            limits = {"convolutions": float(len(EDGES)), "parameters": float("inf")}
+            limit = limits.get(field.name, 1.0)
             if bounds[0] > limit or bounds[1] < 0:
-                raise ValueError(
-                    f"{field.name} must leave something of [0, {limit:g}], got {bounds!r}: "
-                    "no architecture lies there."
+                raise SettingError(
+                    f"must overlap with [0, {limit:g}], got {bounds!r}: no architecture is within "
+                    "this range.",
+                    field.name,
                 )
 
     def within(self, convolutions: Range | None) -> Bounds:
-        """Narrow the range of convolutions a cell by another one."""
+        """Return the same bounds with a second range of convolutions per cell."""
         if convolutions is None:
             return self
-        low, high = self.convolutions or (0, len(gt.EDGES))
+        low, high = self.convolutions or (0, len(EDGES))
         narrowed = (max(low, convolutions[0]), min(high, convolutions[1]))
         return replace(self, convolutions=narrowed)
 
     def violation(
         self, genotypes: Sequence[str], count_parameters: Callable[[Sequence[str]], int]
     ) -> str | None:
-        """Say in one line which bound an architecture breaks, or None if it keeps all.
+        """Return one line that names the bound which an architecture violates, or None.
 
-        A dead cell, whose output is zero whatever comes in, breaks them always.
+        A cell without any operation is always a violation, because its output is zero.
         """
         if any(gt.is_dead(genotype) for genotype in genotypes):
             return "a cell without any operation"
@@ -107,12 +110,12 @@ class Bounds:
 
 @lru_cache(maxsize=64)
 def _allowed_counts(bounds: Bounds, slots: int) -> tuple[list[tuple[int, int]], list[float]]:
-    """List the numbers of convolutions and identities within bounds, and how likely each pair is.
+    """Return the allowed numbers (convolutions, identities) and the probability of each pair.
 
-    A pair (a, b) has C(slots, a) C(slots, b) architectures.
+    There are C(slots, a) C(slots, b) architectures with the numbers (a, b).
     """
-    per_cell = slots // len(gt.EDGES)
-    low, high = bounds.convolutions or (0, len(gt.EDGES))
+    per_cell = slots // len(EDGES)
+    low, high = bounds.convolutions or (0, len(EDGES))
     least, most = bounds.density or (0.0, 1.0)
     counts = range(slots + 1)
     pairs = [
@@ -133,56 +136,56 @@ def _allowed_counts(bounds: Bounds, slots: int) -> tuple[list[tuple[int, int]], 
 class GenotypeConstraint(Constraint):  # type: ignore[misc]  # NNI is untyped
     """Keep the samples of a RobNet space within :class:`Bounds`.
 
-    Takes no value of its own: whoever freezes, validates or draws from the space meets it.
+    It is a mutable without a value. NNI checks it when a space is frozen, validated or sampled.
 
     Parameters
     ----------
     bounds
-        What is allowed.
-    macro
-        The network's fixed part, which reads a sample and counts its parameters.
+        The allowed architectures.
+    layout
+        Layout of the networks. It reads samples and counts parameters.
     label
         Label of the constraint.
     """
 
-    def __init__(self, bounds: Bounds, macro: Macro, label: str = "bounds") -> None:
+    def __init__(self, bounds: Bounds, layout: RobNetLayout, label: str = "bounds") -> None:
         self.bounds = bounds
-        self.macro = macro
+        self.layout = layout
         self.label = label
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
-        """Yield the constraint itself; the edges are leaves of the space."""
+        """Yield the constraint itself. The edges are leaves of the space."""
         yield self
 
     def check_contains(self, sample: dict[str, Any]) -> SampleValidationError | None:
-        """Give the violation of a sample, or None."""
+        """Return the violation of a sample, or None."""
         try:
-            genotypes = self.macro.genotypes(sample)
+            genotypes = self.layout.genotypes(sample)
         except KeyError as missing:
             return SampleMissingError(str(missing.args[0]), list(sample))
-        message = self.bounds.violation(genotypes, self.macro.count_parameters)
+        message = self.bounds.violation(genotypes, self.layout.count_parameters)
         return None if message is None else ConstraintViolation(message)
 
     def draw(self, random_state: RandomState) -> dict[str, Any] | None:
-        """Draw a sample uniformly from those within the bounds on counts, or give None.
+        """Return a sample drawn uniformly within the bounds on counts, or None if there is none.
 
-        The numbers of convolutions and of identities are drawn first, each pair as often as there
-        are architectures of it; the operations are then placed uniformly. The other bounds are
-        the caller's to check.
+        First the numbers of convolutions and identities are drawn, each pair with a probability
+        proportional to its number of architectures. Then the operations are placed uniformly. The
+        caller must check the other bounds.
         """
-        slots = len(gt.EDGES) * len(self.macro.scopes)
+        slots = len(EDGES) * len(self.layout.scopes)
         pairs, weights = _allowed_counts(self.bounds, slots)
         if not pairs:
             return None
         num_convs, num_ids = pairs[random_state.choice(len(pairs), p=weights)]
         conv = random_state.permutation(slots) < num_convs
         identity = random_state.permutation(slots) < num_ids
-        return self.macro.sample_of(np.stack([conv, identity], 1))
+        return self.layout.sample_of(np.stack([conv, identity], 1))
 
     def default(self, memo: dict[str, Any] | None = None) -> None:
-        """Add nothing: the edges' own defaults keep the bounds."""
+        """Do nothing: the defaults of the edges are within the bounds."""
 
     def random(
         self, memo: dict[str, Any] | None = None, random_state: RandomState | None = None
     ) -> None:
-        """Add nothing: a draw of the edges is checked as a whole, when it is complete."""
+        """Do nothing: a draw is checked when all edges have been drawn."""

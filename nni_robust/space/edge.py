@@ -1,169 +1,89 @@
-"""An edge that carries any subset of its candidate operations."""
+"""The edges of a cell: where they are, how they are labelled, and what one carries."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from dataclasses import dataclass
 
-from nni.mutable import CategoricalMultiple, ensure_frozen
-from nni.nas.nn.pytorch import MutableModule
-from torch import Tensor, nn
+from nni_robust.check import SettingError
 
-from nni_robust.op import Zero
+NUM_INPUTS = 2
+"""States 0 and 1 of a cell are its inputs: the outputs of the two previous cells."""
 
+NUM_NODES = 4
+"""Nodes of a cell in our spaces."""
 
-class MultiOp(nn.Module):
-    """Add the outputs of several operations on one input; without any, give zeros.
+NODES = range(NUM_INPUTS, NUM_INPUTS + NUM_NODES)
+"""States of the nodes: 2 to 5."""
 
-    Parameters
-    ----------
-    operations
-        Operations by name, all giving one shape.
-    channels, stride
-        Of the zeros when there is no operation.
-    """
-
-    def __init__(self, operations: Mapping[str, nn.Module], channels: int, stride: int) -> None:
-        super().__init__()
-        for name, module in operations.items():
-            self.add_module(name, module)
-        self.names = tuple(operations)
-        self.zero = Zero(channels, stride)
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """Names of the operations that run."""
-        return self.names
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the sum of the operations' outputs."""
-        return _sum_of(self, self.names, x)
+EDGES: tuple[tuple[int, int], ...] = tuple(
+    (source, target) for target in NODES for source in range(target)
+)
+"""(source, target) of all 14 edges: each node can read every state before it."""
 
 
-class MultiOpEdge(MutableModule):  # type: ignore[misc]  # NNI is untyped
-    r"""An edge whose value is any subset of its operations.
-
-    .. math:: o(x) = \sum_k \alpha_k o_k(x), \qquad \alpha_k \in \{0, 1\}
-
-    The choice is one mutable: its value is the list of the operations that are present, in the
-    order of ``operations``; the empty list gives zeros. Frozen, the edge becomes a
-    :class:`MultiOp` that keeps the weights.
-
-    Parameters
-    ----------
-    operations
-        Candidate operations by name; all must map (N, C, H, W) to one shape.
-    channels, stride
-        Of the zeros that an empty subset gives.
-    label
-        Label of the mutable, without a slash; edges that share an architecture share it.
-    default
-        The subset that stands for the edge until it is frozen; by default all operations.
-
-    Notes
-    -----
-    [RobNets] Eq. 1, with the sum over edges left to the cell.
-    """
-
-    def __init__(
-        self,
-        operations: Mapping[str, nn.Module],
-        *,
-        channels: int,
-        stride: int = 1,
-        label: str,
-        default: Iterable[str] | None = None,
-    ) -> None:
-        super().__init__()
-        for name, module in operations.items():
-            self.add_module(name, module)
-        self.names = tuple(operations)
-        self.channels = channels
-        self.stride = stride
-        self.zero = Zero(channels, stride)
-        self.choice = self.add_mutable(_choice(operations, label, default))
-        self._shown = tuple(ensure_frozen(self.choice))
-
-    @property
-    def label(self) -> str:
-        """Full label of the mutable, scopes included."""
-        return str(self.choice.label)
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """Names of the operations that run in a forward pass."""
-        return self._shown
-
-    def operations(self) -> dict[str, nn.Module]:
-        """Candidate operations by name."""
-        return {name: self.get_submodule(name) for name in self.names}
-
-    @classmethod
-    def create_fixed_module(
-        cls,
-        sample: dict[str, Any],
-        operations: Mapping[str, nn.Module],
-        *,
-        channels: int,
-        stride: int = 1,
-        label: str,
-        default: Iterable[str] | None = None,
-    ) -> MultiOp:
-        """Build the frozen edge at once; NNI calls this inside ``model_context(sample)``."""
-        chosen = _choice(operations, label, default).freeze(sample)
-        kept = {name: operations[name] for name in operations if name in chosen}
-        return MultiOp(kept, channels, stride)
-
-    def freeze(self, sample: dict[str, Any]) -> MultiOp:
-        """Return the frozen edge with copies of the weights of the operations that are present."""
-        chosen = self.choice.freeze(sample)
-        kept = {n: copy.deepcopy(module) for n, module in self.operations().items() if n in chosen}
-        return MultiOp(kept, self.channels, self.stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the default subset: a dry run, as NNI's own choices do."""
-        return _sum_of(self, self.active, x)
-
-
-def _choice(
-    operations: Mapping[str, nn.Module], label: str, default: Iterable[str] | None
-) -> CategoricalMultiple:
-    names = list(operations)
-    shown = names if default is None else [name for name in names if name in set(default)]
-    return SubsetChoice(names, default=shown, label=label)
-
-
-class SubsetChoice(CategoricalMultiple):  # type: ignore[misc]
-    """Any subset of the values; each value is present with probability one half.
-
-    NNI's own class with the description that NNI's tuners (TPE and others) ask for.
-    """
-
-    def as_legacy_dict(self) -> dict[str, Any]:
-        """Describe the choices in the form of NNI's search-space files; a choice is a list."""
-        sizes = range(len(self.values) + 1)
-        subsets = itertools.chain.from_iterable(
-            itertools.combinations(self.values, size) for size in sizes
-        )
-        return {"_type": "choice", "_value": [list(subset) for subset in subsets]}
-
-
-def subset_name(subset: Iterable[str]) -> str:
-    """Write a subset of operations as one word, such as ``conv+identity`` or ``none``.
+def edge_label(source: int, target: int) -> str:
+    """Return the label of an edge's mutable, within the label scope of its cell.
 
     Examples
     --------
-    >>> subset_name(["conv", "identity"]), subset_name([])
-    ('conv+identity', 'none')
+    >>> edge_label(0, 2)
+    'edge_0_2'
     """
-    return "+".join(subset) or "none"
+    return f"edge_{source}_{target}"
 
 
-def _sum_of(module: MultiOp | MultiOpEdge, names: Iterable[str], x: Tensor) -> Tensor:
-    total: Tensor | None = None
-    for name in names:
-        y: Tensor = getattr(module, name)(x)
-        total = y if total is None else total + y
-    return module.zero(x) if total is None else total
+@dataclass(frozen=True)
+class Edge:
+    """One edge of a cell and the operations on it.
+
+    Parameters
+    ----------
+    source, target
+        States that the edge connects: 0 and 1 are the inputs of the cell, nodes start at 2. The
+        source comes before the target, and the target is a node.
+    operations
+        Names of the operations on the edge. A drawing leaves out an edge without operations, but
+        shows its target.
+    weight
+        Non-negative weight that a search gives the edge, or None. Drawings show it as line width,
+        relative to the largest weight in the figure.
+
+    Examples
+    --------
+    >>> Edge(1, 4, ("conv", "identity")).label
+    'conv + identity'
+    """
+
+    source: int
+    target: int
+    operations: tuple[str, ...]
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.source < self.target:
+            raise SettingError(
+                "must be a state before target, counted from 0, "
+                f"got source {self.source!r} and target {self.target!r}.",
+                "source",
+            )
+        if self.target < NUM_INPUTS:
+            raise SettingError(
+                f"must be a node, {NUM_INPUTS} or more, got {self.target!r}, "
+                "which is an input of the cell.",
+                "target",
+            )
+        if not isinstance(self.operations, tuple):
+            raise TypeError(
+                f"operations must be a tuple of names, got {self.operations!r}. "
+                "For a single operation write ('conv',)."
+            )
+        if self.weight is not None and not 0 <= self.weight < math.inf:
+            raise SettingError(
+                f"must be a finite number of at least 0, or None, got {self.weight!r}.", "weight"
+            )
+
+    @property
+    def label(self) -> str:
+        """The names of the operations, as text for a drawing."""
+        return " + ".join(self.operations)

@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from nni.mutable import label_scope
-from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.nn.pytorch.base import recursive_freeze
 from nni.nas.space import current_model, model_context
 from numpy.random import RandomState
-from torch import Tensor, nn
+from torch import nn
 
 from nni_robust.space.cell import RobNetCell
 from nni_robust.space.constraint import Bounds, GenotypeConstraint, Range
-from nni_robust.space.macro import Macro
-from nni_robust.space.published import PUBLISHED, find_published
-from nni_robust.space.robnet_genotype import decode_cell
+from nni_robust.space.edge import Edge
+from nni_robust.space.layout import CellPlan, RobNetLayout, StemKind
+from nni_robust.space.network import CellNetwork
+from nni_robust.space.published import find_published
+from nni_robust.space.robnet_genotype import decode_cell, robnet_edges
 from nni_robust.space.sampling import GenotypeSampler
 
 _ALL_OPERATIONS = "11" * 14
-_DEFAULT_SEED = 0  # the default sample of a constrained space is drawn, always the same way
+_DEFAULT_SEED = 0  # the default sample of a constrained space is drawn with this seed
 
 
-class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
+class RobNetSpace(CellNetwork):
     r"""Networks of cells whose 14 edges carry any subset of {separable convolution, identity}.
 
-    Maps images (N, ``in_channels``, H, W) to logits (N, ``num_classes``). Every edge is one
-    mutable, labelled ``cell/edge_i_j``, or ``cell_07/edge_i_j`` if cells differ; its value is
-    a list such as ``["conv", "identity"]``. Frozen, the space is the network, weights kept.
+    Maps images (N, ``in_channels``, H, W) to logits (N, ``num_classes``). Each edge is one mutable
+    with the label ``cell/edge_i_j``, or ``cell_07/edge_i_j`` if ``cell_free``. Its value is a list
+    such as ``["conv", "identity"]``. Freezing the space returns a network with copies of the
+    weights.
 
     Parameters
     ----------
     num_cells
-        Depth L; cells at L // 3 and 2 L // 3 halve the resolution and double the width.
+        Depth L. The cells at L // 3 and 2 L // 3 halve the resolution and double the width.
     width
         Channels C of the nodes of the first cell, even.
     num_classes
-        Classes of the classifier.
+        Number of classes.
     in_channels
         Channels of the images.
     stem
         ``cifar`` keeps the resolution; ``imagenet`` divides it by 8.
     cell_free
-        Whether every cell has an architecture of its own, or all share one, reductions included.
+        Whether every cell has its own architecture. Otherwise all cells share one, including the
+        reductions.
     density, direct, direct_share, convolutions, parameters
-        Ranges (lowest, highest) that every sample must keep; see
-        :class:`nni_robust.space.Bounds`. A cell without any operation is never allowed.
+        Ranges (lowest, highest) for every sample; see :class:`nni_robust.space.Bounds`. A cell
+        without any operation is never allowed.
     connected
         Whether every node must have an input.
 
     Notes
     -----
-    [RobNets] Sec. 3.1 and the released networks: batch norm has no weights except in the stem,
-    no auxiliary head, no dropout.
+    [RobNets] Sec. 3.1 and the released networks: only the batch norms of the stem have weights, and
+    there is neither an auxiliary head nor dropout.
 
     Examples
     --------
@@ -64,6 +67,8 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
     torch.Size([2, 10])
     """
 
+    layout: RobNetLayout
+
     def __init__(
         self,
         *,
@@ -71,7 +76,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         width: int = 36,
         num_classes: int = 10,
         in_channels: int = 3,
-        stem: Literal["cifar", "imagenet"] = "cifar",
+        stem: StemKind = "cifar",
         cell_free: bool = False,
         density: Range | None = None,
         direct: Range | None = None,
@@ -80,8 +85,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         parameters: Range | None = None,
         connected: bool = False,
     ) -> None:
-        super().__init__()
-        self.macro = Macro(
+        layout = RobNetLayout(
             num_cells=num_cells,
             width=width,
             num_classes=num_classes,
@@ -89,7 +93,7 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
             stem=stem,
             cell_free=cell_free,
         )
-        self.bounds = Bounds(
+        bounds = Bounds(
             density=density,
             direct=direct,
             direct_share=direct_share,
@@ -97,40 +101,45 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
             parameters=parameters,
             connected=connected,
         )
-        if current_model() is None:  # a network that is built frozen has nothing to constrain
-            self.add_mutable(GenotypeConstraint(self.bounds, self.macro))
-        self.stem_0, self.stem_1 = self.macro.stems()
-        self.cells = nn.ModuleList(self._build_cells())
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(self.macro.out_channels, num_classes)
+        default = [decode_cell(genotype) for genotype in _default_genotypes(bounds, layout)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, in_channels, H, W) to logits (N, num_classes)."""
-        s0 = self.stem_0(x)
-        s1 = s0 if self.stem_1 is None else self.stem_1(s0)
-        for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1)
-        return self.classifier(self.pool(s1).flatten(1))  # type: ignore[no-any-return]
+        def build_cell(index: int, plan: CellPlan) -> nn.Module:
+            distinct = index if cell_free else 0
+            with label_scope(layout.scopes[distinct]):
+                return RobNetCell(plan, default=default[distinct])
+
+        super().__init__(layout, build_cell)
+        self.bounds = bounds
+        if current_model() is None:  # a network that is built frozen needs no constraint
+            self.add_mutable(GenotypeConstraint(bounds, layout))
 
     def freeze(self, sample: dict[str, Any]) -> nn.Module:
-        """Return the network of a sample, with a copy of this space's weights.
+        """Return the network of a sample, with copies of the weights of this space.
 
         Raises
         ------
         ValueError
-            If the sample breaks a constraint or lacks an edge.
+            If the sample violates a constraint or lacks an edge.
         """
         self.validate(sample)
         network: nn.Module = recursive_freeze(self, sample, include_root=False)[0]
         return network
 
     def genotypes(self, sample: Mapping[str, Any]) -> list[str]:
-        """Write a sample as genotype strings, one for every distinct cell."""
-        return self.macro.genotypes(sample)
+        """Return the genotypes of a sample, one string per distinct cell."""
+        return self.layout.genotypes(sample)
 
     def sample(self, genotypes: Sequence[str]) -> dict[str, Any]:
-        """Read genotype strings as a sample; the inverse of :meth:`genotypes`."""
-        return self.macro.sample(genotypes)
+        """Return the sample of genotypes; the inverse of :meth:`genotypes`."""
+        return self.layout.sample(genotypes)
+
+    def edges(self, sample: Mapping[str, Any]) -> dict[str, list[Edge]]:
+        """Return the edges of every distinct cell of a sample, by label scope of the cell."""
+        genotypes = self.layout.genotypes(sample)
+        return {
+            scope: robnet_edges(genotype)
+            for scope, genotype in zip(self.layout.scopes, genotypes, strict=True)
+        }
 
     @classmethod
     def load_searched_model(
@@ -141,45 +150,39 @@ class RobNetSpace(ModelSpace):  # type: ignore[misc]  # NNI is untyped
         progress: bool = True,
         **kwargs: Any,
     ) -> nn.Module:
-        """Build a published architecture, untrained.
+        """Build a published network with initial weights.
 
         Parameters
         ----------
         name
-            One of :data:`nni_robust.space.PUBLISHED`, such as ``robnet-large``.
+            A name in :data:`nni_robust.space.PUBLISHED` of the kind ``robnet``, such as
+            ``robnet-large``.
         pretrained, download, progress
-            NNI's arguments; no weights come with the package, so ``pretrained`` must be false.
+            Arguments that NNI defines. The package contains no weights, so ``pretrained`` must be
+            false.
         **kwargs
-            Arguments of the space that differ from the published ones, such as
-            ``num_classes`` or ``width``.
+            Arguments of the space that replace the published ones, such as ``num_classes`` or
+            ``width``.
         """
-        published = find_published(name, PUBLISHED, pretrained=pretrained)
+        published = find_published(name, "robnet", pretrained=pretrained)
         arguments: dict[str, Any] = {
             "num_cells": published.num_cells,
             "width": published.width,
             "cell_free": len(published.genotypes) > 1,
             **kwargs,
         }
-        space = cls(**arguments)
-        sample = space.sample(published.genotypes)
+        # The layout alone could read the genotypes. Building the space draws random numbers before
+        # the network does; without them a seed would give other initial weights than it gave in the
+        # recorded trainings.
+        sample = cls(**arguments).sample(published.genotypes)
         with model_context(sample):
             return cls(**arguments)
 
-    def _build_cells(self) -> list[RobNetCell]:
-        default = [decode_cell(genotype) for genotype in self._default_genotypes()]
-        scopes = self.macro.scopes
-        cells = []
-        for index, plan in enumerate(self.macro.cells()):
-            distinct = index if self.macro.cell_free else 0
-            with label_scope(scopes[distinct]):
-                cells.append(RobNetCell(plan, default=default[distinct]))
-        return cells
 
-    def _default_genotypes(self) -> list[str]:
-        genotypes = [_ALL_OPERATIONS] * len(self.macro.scopes)
-        if current_model() is not None:
-            return genotypes
-        if self.bounds.violation(genotypes, self.macro.count_parameters) is None:
-            return genotypes
-        sampler = GenotypeSampler(self.bounds, self.macro, RandomState(_DEFAULT_SEED))
-        return self.macro.genotypes(sampler.draw())
+def _default_genotypes(bounds: Bounds, layout: RobNetLayout) -> list[str]:
+    """Return all operations if the bounds allow them, otherwise a draw within the bounds."""
+    genotypes = [_ALL_OPERATIONS] * len(layout.scopes)
+    if current_model() is not None or not bounds.violation(genotypes, layout.count_parameters):
+        return genotypes
+    sampler = GenotypeSampler(bounds, layout, RandomState(_DEFAULT_SEED))
+    return layout.genotypes(sampler.draw())

@@ -1,49 +1,35 @@
-"""Genotypes of RobNet cells: the codes printed with the paper, and what they say.
+"""Genotypes of RobNet cells: the codes printed with the paper, and the measures of a cell.
 
-A genotype is a string of 14 codes of two characters, one an edge; the first character stands
-for the identity, the second for the convolution. Edges come in the order of :data:`EDGES`.
+A genotype is a string with a code of two characters per edge, in the order of
+:data:`nni_robust.space.edge.EDGES`. The first character of a code is 1 if the edge carries the
+identity, the second is 1 if it carries the convolution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-NUM_NODES = 4
-EDGES: tuple[tuple[int, int], ...] = tuple(
-    (source, target) for target in range(2, 2 + NUM_NODES) for source in range(target)
-)
-"""(source, target) of every edge; states 0 and 1 are the outputs of the two previous cells."""
+from nni_robust.check import SettingError
+from nni_robust.space.edge import EDGES, NODES, Edge
 
 DIRECT_EDGES: tuple[int, ...] = tuple(
     position for position, (source, target) in enumerate(EDGES) if target == source + 1
 )
-"""Positions of the edges from a state to the next one; the others skip states."""
+"""Positions of the edges from a state to the next one. The other edges skip states."""
 
 OPERATIONS = ("conv", "identity")
-"""What an edge may carry, in the order of its mutable."""
+"""Operations of an edge, in the order of its mutable."""
 
 _BITS = {"identity": 0, "conv": 1}
 
 
-def edge_label(source: int, target: int) -> str:
-    """Label of an edge's mutable, within the scope of its cell.
-
-    Examples
-    --------
-    >>> edge_label(0, 2)
-    'edge_0_2'
-    """
-    return f"edge_{source}_{target}"
-
-
 def encode_cell(edges: Mapping[tuple[int, int], Sequence[str]]) -> str:
-    """Write the subsets of a cell's edges as a genotype string.
+    """Return the genotype of a cell.
 
     Parameters
     ----------
     edges
-        For every edge the operations that are present, of ``conv`` and ``identity``.
+        Maps each edge to the operations that are present, from ``conv`` and ``identity``.
 
     Returns
     -------
@@ -56,17 +42,18 @@ def encode_cell(edges: Mapping[tuple[int, int], Sequence[str]]) -> str:
 
 
 def decode_cell(genotype: str) -> dict[tuple[int, int], list[str]]:
-    """Read a genotype string; the inverse of :func:`encode_cell`.
+    """Return the operations of each edge; the inverse of :func:`encode_cell`.
 
     Raises
     ------
-    ValueError
+    SettingError
         If the string is not 28 characters of 0 and 1.
     """
     if len(genotype) != 2 * len(EDGES) or set(genotype) - {"0", "1"}:
-        raise ValueError(
-            f"genotype must be {2 * len(EDGES)} characters of 0 and 1, two for each of the "
-            f"{len(EDGES)} edges, got {genotype!r}."
+        raise SettingError(
+            f"must be {2 * len(EDGES)} characters of 0 and 1, two for each of the {len(EDGES)} "
+            f"edges, got {genotype!r}.",
+            "genotype",
         )
     return {
         edge: [op for op in OPERATIONS if genotype[2 * i + _BITS[op]] == "1"]
@@ -74,13 +61,21 @@ def decode_cell(genotype: str) -> dict[tuple[int, int], list[str]]:
     }
 
 
+def robnet_edges(genotype: str) -> list[Edge]:
+    """Return the 14 edges of a cell, including those without operations."""
+    return [
+        Edge(source, target, tuple(operations))
+        for (source, target), operations in decode_cell(genotype).items()
+    ]
+
+
 def num_operations(genotype: str, operation: str) -> int:
-    """Count the edges of a cell that carry an operation, ``conv`` or ``identity``."""
+    """Return the number of edges that carry an operation, ``conv`` or ``identity``."""
     return genotype[_BITS[operation] :: 2].count("1")
 
 
 def density(genotypes: Sequence[str]) -> float:
-    r"""Share of the possible operations that are present.
+    r"""Return the share of the possible operations that are present.
 
     .. math:: D = \frac{1}{28} \sum_{(i, j), k} \alpha_k^{(i, j)}
 
@@ -88,8 +83,8 @@ def density(genotypes: Sequence[str]) -> float:
 
     Notes
     -----
-    [RobNets] Eq. 2. The paper writes :math:`|E|` for the denominator; since the sum runs over
-    operations as well, it counts pairs of edge and operation.
+    [RobNets] Eq. 2. The paper writes :math:`|E|` for the denominator. Since the sum also runs over
+    operations, this is the number of pairs of edge and operation.
 
     Examples
     --------
@@ -100,49 +95,48 @@ def density(genotypes: Sequence[str]) -> float:
 
 
 def direct_edge_share(genotypes: Sequence[str]) -> float:
-    """Share of the direct edges that carry a convolution, over all cells.
+    """Return the share of the direct edges that carry a convolution, over all cells.
 
-    The reading of "portion of direct convolutions" under which the published networks pass the
-    paper's threshold of 0.5; see :func:`direct_convolution_share` for the other.
+    With this reading of "portion of direct convolutions" the published networks reach the paper's
+    threshold of 0.5. The other reading is :func:`direct_convolution_share`.
     """
     direct = sum(_direct_convolutions(genotype) for genotype in genotypes)
     return direct / (len(DIRECT_EDGES) * len(genotypes))
 
 
 def direct_convolution_share(genotypes: Sequence[str]) -> float:
-    """Share of the convolutions that lie on direct edges, over all cells; 0 without any.
+    """Return the share of the convolutions that are on direct edges, over all cells.
 
-    The axis of [RobNets] Fig. 6(b).
+    It is 0 without convolutions. This is the horizontal axis of [RobNets] Fig. 6(b).
     """
     total = sum(num_operations(genotype, "conv") for genotype in genotypes)
     return sum(_direct_convolutions(genotype) for genotype in genotypes) / max(total, 1)
 
 
 def mean_convolutions(genotypes: Sequence[str]) -> float:
-    """Convolutions a cell, on average."""
+    """Return the mean number of convolutions per cell."""
     return sum(num_operations(genotype, "conv") for genotype in genotypes) / len(genotypes)
 
 
 def is_dead(genotype: str) -> bool:
-    """Whether no edge of the cell carries anything, so that its output is zero."""
+    """Return whether no edge of the cell carries an operation, so that its output is zero."""
     return "1" not in genotype
 
 
 def is_connected(genotype: str) -> bool:
-    """Whether every node of the cell has at least one input."""
-    edges = decode_cell(genotype)
-    fed = {target for (_, target), operations in edges.items() if operations}
-    return fed == {target for _, target in EDGES}
+    """Return whether every node of the cell has at least one input."""
+    targets = {target for (_, target), operations in decode_cell(genotype).items() if operations}
+    return targets == set(NODES)
 
 
-def describe(genotypes: Sequence[str]) -> dict[str, Any]:
-    """Summarise an architecture in the numbers of the paper's figures.
+def genotype_metrics(genotypes: Sequence[str]) -> dict[str, float]:
+    """Return the measures of an architecture that the paper's figures show.
 
     Returns
     -------
     dict
-        ``density``, ``direct`` (see :func:`direct_edge_share`), and ``convs``, the convolutions a
-        cell on average.
+        ``density``; ``direct``, see :func:`direct_edge_share`; and ``convs``, the mean number of
+        convolutions per cell.
     """
     return {
         "density": density(genotypes),

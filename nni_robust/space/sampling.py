@@ -1,4 +1,4 @@
-"""Draw samples from any NNI space, within its constraints."""
+"""Draw samples of any NNI space within its constraints."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from nni.mutable import Mutable
 from nni.mutable.annotation import MutableAnnotation
 from numpy.random import RandomState
 
+from nni_robust.check import SettingError
 from nni_robust.space.constraint import Bounds, GenotypeConstraint
-from nni_robust.space.macro import Macro
+from nni_robust.space.layout import RobNetLayout
 
 _ATTEMPTS = 10_000
 
 
 class Sampler(Protocol):
-    """Draws valid samples of a space, one after the other, from one random state."""
+    """An object that draws valid samples of a space from one random state."""
 
     def draw(self) -> dict[str, Any]:
-        """Draw one sample; ValueError if none can be found."""
+        """Return one sample. Raise SettingError if none can be found."""
 
 
 class GenotypeSampler:
-    """Draw architectures of a RobNet space, uniformly among those within bounds.
+    """Draw architectures of a RobNet space uniformly within bounds.
 
-    Bounds on counts are met by construction, the others by rejection, so that tight budgets are
-    as quick as none.
+    Bounds on counts hold by construction, so tight budgets are as fast as none. The other bounds
+    hold by rejection.
 
     Parameters
     ----------
-    bounds, macro
+    bounds, layout
         See :class:`nni_robust.space.constraint.GenotypeConstraint`.
     random_state
-        Source of the draws; it moves with each.
+        Source of random numbers; each draw advances it.
     """
 
-    def __init__(self, bounds: Bounds, macro: Macro, random_state: RandomState) -> None:
-        self._constraint = GenotypeConstraint(bounds, macro)
+    def __init__(self, bounds: Bounds, layout: RobNetLayout, random_state: RandomState) -> None:
+        self._constraint = GenotypeConstraint(bounds, layout)
         self._random_state = random_state
 
     def draw(self) -> dict[str, Any]:
-        """Draw one sample.
+        """Return one sample.
 
         Raises
         ------
-        ValueError
-            If the bounds leave nothing that can be found; names the last violation.
+        SettingError
+            If no architecture within the bounds is found. The message names the last violation.
         """
         reason: object = "no number of operations fits both convolutions and density"
         for _ in range(_ATTEMPTS):
@@ -59,14 +60,14 @@ class GenotypeSampler:
 
 
 class LeafSampler:
-    """Draw every mutable of a space by its own distribution; what breaks a constraint is rejected.
+    """Draw every mutable of a space from its own distribution, and reject invalid samples.
 
     Parameters
     ----------
     space
         Any NNI space, raw or simplified.
     random_state
-        Source of the draws; it moves with each.
+        Source of random numbers; each draw advances it.
     exclude
         Labels that are not drawn, such as those of an evaluator.
     """
@@ -80,12 +81,12 @@ class LeafSampler:
         self._random_state = random_state
 
     def draw(self) -> dict[str, Any]:
-        """Draw one sample.
+        """Return one sample.
 
         Raises
         ------
-        ValueError
-            If no valid sample came in many draws; names the last violation.
+        SettingError
+            If many draws give no valid sample. The message names the last violation.
         """
         reason: object = None
         for _ in range(_ATTEMPTS):
@@ -107,39 +108,41 @@ def sampler_of(
     convolutions: tuple[float, float] | None = None,
     exclude: frozenset[str] = frozenset(),
 ) -> Sampler:
-    """Give the sampler that fits a space.
+    """Return the sampler that fits a space.
 
     Parameters
     ----------
     space
         Any NNI space, raw or simplified.
     random_state
-        Source of the draws; it moves with each.
+        Source of random numbers; each draw advances it.
     convolutions
-        A range of convolutions a cell, within that of the space; for RobNet spaces only.
+        Range of convolutions per cell, in addition to that of the space. Only for RobNet spaces.
     exclude
         Labels that are not drawn, such as those of an evaluator.
 
     Raises
     ------
-    ValueError
-        If a range is given for a space that is no RobNet space.
+    SettingError
+        If a range is given for a space that is not a RobNet space.
     """
     leaves = space.simplify().values()
     constraint = next((m for m in leaves if isinstance(m, GenotypeConstraint)), None)
     if constraint is not None:
         bounds = constraint.bounds.within(convolutions)
-        return GenotypeSampler(bounds, constraint.macro, random_state)
+        return GenotypeSampler(bounds, constraint.layout, random_state)
     if convolutions is not None:
-        raise ValueError(
-            "budgets must be left out of a search in a space without RobNet cells: there are no "
-            f"convolutions to count, got {convolutions!r}."
+        raise SettingError(
+            "must be left out of a search in a space without RobNet cells, because there are no "
+            f"convolutions to count, got {convolutions!r}.",
+            "budgets",
         )
     return LeafSampler(space, random_state, exclude=exclude)
 
 
-def _nothing_found(reason: object) -> ValueError:
-    return ValueError(
-        f"constraints must leave architectures that can be found, but none came in {_ATTEMPTS} "
-        f"draws; the last one failed because: {reason}. Widen the constraints."
+def _nothing_found(reason: object) -> SettingError:
+    return SettingError(
+        f"must leave architectures that can be found, but {_ATTEMPTS} draws gave none. The last "
+        f"violation: {reason}. Widen the constraints.",
+        "constraints",
     )

@@ -1,4 +1,4 @@
-"""The stage of a search, as a mutable: what is to be done with a sample."""
+"""The stage of a search as a mutable: it says what a trial does with its sample."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from numpy.random import RandomState
 STAGE = "stage"
 """Label of the stage in a sample."""
 
-NETWORKS = "networks"
-"""Key beside it: the list of samples that a screening trial measures."""
+SUBNETWORKS = "networks"
+"""Key in the sample of a screening trial: the list of samples to measure."""
 
 STAGES = ("supernet", "screen", "candidate", "final")
 
 
 class Stage(LabeledMutable):  # type: ignore[misc]  # NNI is untyped
-    """What a trial does with the sample it is given.
+    """What a trial does with its sample.
 
-    ``supernet`` trains the space as a whole, ``screen`` measures many inherited subnetworks
-    (listed under ``networks``), ``candidate`` fine-tunes one and attacks it on validation
-    images, ``final`` attacks the fine-tuned one on test images. An evaluator holds it; a strategy
-    that knows the stages sets it, and every other strategy gets candidates.
+    ``supernet`` trains the supernet. ``screen`` measures many sampled subnetworks (listed under
+    ``networks``) with its weights. ``candidate`` fine-tunes one subnetwork and attacks it on
+    validation images. ``final`` attacks a fine-tuned one on test images.
+
+    The mutable belongs to an evaluator. A strategy that knows the stages sets it; under any other
+    strategy all trials are candidates.
     """
 
     def __init__(self) -> None:
         self.label = STAGE
 
     def extra_repr(self) -> str:
-        """Name the stages."""
+        """Return the stages and the label as text."""
         return f"{list(STAGES)!r}, label={self.label!r}"
 
     def leaf_mutables(self, is_leaf: Callable[[Mutable], bool]) -> Iterable[LabeledMutable]:
@@ -39,26 +41,26 @@ class Stage(LabeledMutable):  # type: ignore[misc]  # NNI is untyped
         yield self
 
     def check_contains(self, sample: dict[str, Any]) -> SampleValidationError | None:
-        """Give what is wrong with the stage of a sample, or None."""
+        """Return why the stage of a sample is invalid, or None."""
         if self.label not in sample:
             return SampleMissingError(self.label, list(sample))
         stage = sample[self.label]
         if stage not in STAGES:
             return SampleValidationError(f"stage must be one of {STAGES}, got {stage!r}.")
-        if (stage == "screen") != bool(sample.get(NETWORKS)):
+        if (stage == "screen") != bool(sample.get(SUBNETWORKS)):
             return SampleValidationError(
-                f"networks must list the samples to screen in stage 'screen', and only there; "
-                f"the stage is {stage!r} with {len(sample.get(NETWORKS) or [])} networks."
+                f"networks must list the samples to screen in stage 'screen' and in no other; "
+                f"the stage is {stage!r} with {len(sample.get(SUBNETWORKS) or [])} networks."
             )
         return None
 
     def freeze(self, sample: dict[str, Any]) -> str:
-        """Give the stage of a sample."""
+        """Return the stage of a sample."""
         self.validate(sample)
         return str(sample[self.label])
 
     def default(self, memo: dict[str, Any] | None = None) -> str:
-        """Give ``candidate``, unless the memo has a stage."""
+        """Return ``candidate``, unless the memo contains a stage."""
         memo = {} if memo is None else memo
         memo.setdefault(self.label, "candidate")
         return str(memo[self.label])
@@ -66,15 +68,15 @@ class Stage(LabeledMutable):  # type: ignore[misc]  # NNI is untyped
     def random(
         self, memo: dict[str, Any] | None = None, random_state: RandomState | None = None
     ) -> str:
-        """Give ``candidate``: the other stages are not for chance to choose."""
+        """Return ``candidate``: the stage is not random."""
         return self.default(memo)
 
     def grid(
         self, memo: dict[str, Any] | None = None, granularity: int | None = None
     ) -> Iterator[str]:
-        """Give ``candidate``, for the same reason."""
+        """Yield ``candidate`` only: the stage is not searched."""
         yield self.default({} if memo is None else memo)
 
     def as_legacy_dict(self) -> dict[str, Any]:
-        """Describe it to NNI's tuners: one choice."""
+        """Return the form for NNI's tuners: a choice with one value."""
         return {"_type": "choice", "_value": ["candidate"]}

@@ -14,7 +14,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy import Strategy
 from numpy.random import RandomState
 
-from nni_robust.space import NETWORKS, STAGE, sampler_of
+from nni_robust.space import STAGE, SUBNETWORKS, sampler_of
 
 _logger = logging.getLogger(__name__)
 
@@ -261,7 +261,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
         """Measure subnetworks in shards; each reports one subnetwork as one intermediate result."""
         num_shards = min(self.num_shards, len(samples))
         shards = [samples[index::num_shards] for index in range(num_shards)]
-        submitted = [{**default, STAGE: "screen", NETWORKS: shard} for shard in shards]
+        submitted = [{**default, STAGE: "screen", SUBNETWORKS: shard} for shard in shards]
         screened = {}
         for shard, evaluation in zip(shards, self._evaluate(submitted), strict=True):
             for metrics in evaluation.intermediates:

@@ -166,7 +166,7 @@ def test_numbers_are_written_as_counts_and_shares():
     )
     assert audit_table(record).splitlines() == [
         "net: 40 test images of digits, l2 0.5, steps of 0.125, seed 7",
-        "90.00 % are classified right, 25.00 % whatever was tried on them",
+        "90.00 % are classified correctly, 25.00 % under all attacks together",
         "warn     steps       pgd20 50.00 %, alone 3, between passes NaN, pgd100 100.00 %",
         "                     Look.",
     ]

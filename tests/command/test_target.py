@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from nni_robust.command.target import read_state, restore
 from nni_robust.model import MODELS
 from nni_robust.settings.networks import NETWORKS
-from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
+from nni_robust.space import PUBLISHED
 
 
 def small():
@@ -90,4 +90,4 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
 
 
 def test_every_published_and_reference_network_has_a_name():
-    assert {*PUBLISHED, *PUBLISHED_DARTS, *MODELS} <= set(NETWORKS)
+    assert {*PUBLISHED, *MODELS} <= set(NETWORKS)

@@ -7,7 +7,7 @@ from nni.nas.space import SimplifiedModelSpace
 from nni_robust.data import Synthetic
 from nni_robust.job.staged import StagedEvaluator
 from nni_robust.manager.display import Display
-from nni_robust.space import NETWORKS, STAGE, RobNetSpace
+from nni_robust.space import STAGE, SUBNETWORKS, RobNetSpace
 
 
 def display(tmp_path, **arguments):
@@ -42,7 +42,7 @@ def test_a_trial_of_many_networks_shows_no_single_one(tmp_path):
     space, shown = display(tmp_path)
     sample = space.sample(["11" * 14])
     other = space.sample(["10" * 14])
-    parameters = shown.parameters({**sample, STAGE: "screen", NETWORKS: [sample, other]})
+    parameters = shown.parameters({**sample, STAGE: "screen", SUBNETWORKS: [sample, other]})
     assert parameters.pop("ops") == 21
     assert parameters.pop("stage") == "screen"
     assert set(parameters.values()) == {"any"}

@@ -13,7 +13,7 @@ from webui import browser, lines_are_drawn, open_page, parallel_axes, trial_para
 
 from nni_robust.job.build import build_search
 from nni_robust.record import read_records
-from nni_robust.space.robnet_genotype import EDGES
+from nni_robust.space.edge import EDGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

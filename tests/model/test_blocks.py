@@ -1,6 +1,6 @@
-"""Building blocks of the reference networks, against their formulas.
+"""Building blocks of the reference networks, compared with their formulas.
 
-An evaluated batch norm that was never trained divides by a constant; the formulas say so by `bn`.
+In evaluation mode an untrained batch norm divides by a constant; in the formulas this is `bn`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def inverted(x: Tensor, expand: Tensor, depthwise: Tensor, project: Tensor) -> T
     ids=["basic", "bottleneck", "pre-activation", "pre-activation kept", "dense", "inverted"],
 )
 @torch.no_grad()
-def test_a_block_is_its_formula(build: Callable[[], nn.Module], formula: Callable[..., Tensor]):
+def test_a_block_computes_its_formula(
+    build: Callable[[], nn.Module], formula: Callable[..., Tensor]
+):
     torch.manual_seed(0)
     block = build().eval()
     weights = [p for p in block.parameters() if p.dim() == 4]

@@ -1,4 +1,4 @@
-"""Feature denoising: published sizes, the formulas, and a harmless start."""
+"""Feature denoising: published sizes, the formulas, and the identity at the start."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_block_starts_as_the_identity(mean, training, x):
     assert torch.equal(block_of(mean).train(training)(x), x)
 
 
-def test_a_trained_network_keeps_its_logits_when_it_receives_blocks():
+def test_adding_blocks_does_not_change_the_logits_of_a_trained_network():
     torch.manual_seed(0)
     plain, denoised = resnet(18, width=0.125), resnet(18, width=0.125, denoise=True)
     state = denoised.load_state_dict(plain.state_dict(), strict=False)
@@ -55,7 +55,7 @@ def test_a_trained_network_keeps_its_logits_when_it_receives_blocks():
 
 
 @pytest.mark.parametrize("mean", MEANS)
-def test_a_block_that_is_the_identity_still_learns(mean, x):
+def test_a_block_that_is_the_identity_can_learn(mean, x):
     block = block_of(mean)
     block(x).square().sum().backward()
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_a_block_that_is_the_identity_still_learns(mean, x):
 def test_the_gaussian_mean_is_the_formula(x):
     block = block_of("gaussian")
     for embedding in (block.mean.theta, block.mean.phi):
-        embedding.weight.normal_()  # far from the nearly even weights of the start
+        embedding.weight.normal_()  # far from the almost equal weights at the start
     theta, phi = (m.weight[:, :, 0, 0] for m in (block.mean.theta, block.mean.phi))
     expected = torch.empty_like(x)
     for n in range(2):
@@ -95,7 +95,7 @@ def test_the_dot_product_mean_is_the_formula(x):
 
 @torch.no_grad()
 def test_gaussian_attention_sums_to_one(x):
-    # A mean whose weights sum to 1 keeps a channel that is the same everywhere.
+    # A mean whose weights sum to 1 does not change a constant channel.
     mean = block_of("gaussian").mean
     mean.theta.weight.normal_()
     x[:, 2] = 7.0
@@ -104,13 +104,13 @@ def test_gaussian_attention_sums_to_one(x):
 
 def test_embeddings_start_small():
     mean = block_of("gaussian", channels=128).mean
-    for embedding in (mean.theta, mean.phi):  # 8192 draws: the error of the deviation is 0.8 %
+    for embedding in (mean.theta, mean.phi):  # 8192 draws: the standard error is 0.8 %
         assert embedding.weight.std().item() == pytest.approx(0.01, rel=0.04)
 
 
 @pytest.mark.parametrize("mean", MEANS)
 @torch.no_grad()
-def test_a_mean_does_not_know_the_order_of_positions(mean, x):
+def test_a_mean_does_not_depend_on_the_order_of_positions(mean, x):
     module = block_of(mean).mean
     order = torch.randperm(15)
     shuffled = x.flatten(2)[..., order].reshape(x.shape)
@@ -124,6 +124,6 @@ def test_a_mean_does_not_know_the_order_of_positions(mean, x):
         (1, "gaussian", r"channels must be at least 2, .*, got 1\.$"),
     ],
 )
-def test_a_block_refuses_what_it_cannot_be_built_from(channels, mean, message):
+def test_wrong_arguments_are_refused(channels, mean, message):
     with pytest.raises(ValueError, match=message):
         DenoisingBlock(channels, mean=mean)

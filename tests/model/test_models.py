@@ -1,4 +1,4 @@
-"""Reference networks: the published sizes and costs, and what every network owes."""
+"""Reference networks: published sizes and costs, and what holds for every network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nni_robust.model import (
     MODELS,
-    Network,
+    ReferenceNetwork,
     densenet121,
     mobilenet_v2,
     resnet,
@@ -23,7 +23,7 @@ from nni_robust.model import (
     wide_resnet,
 )
 
-# Parameters for 10 classes, which the papers round to two digits; features before the classifier.
+# Parameters for 10 classes, which the papers round, and inputs of the classifier.
 CIFAR = {
     "resnet18": (11_173_962, 512),
     "resnet34": (21_282_122, 512),
@@ -38,7 +38,7 @@ CIFAR = {
     "mobilenet_v2": (2_296_922, 1280),
 }
 
-# Parameters for 1000 classes and billions of multiplications at 224x224, both from torchvision.
+# Parameters for 1000 classes, and billions of multiplications at 224x224, from torchvision.
 IMAGENET = {
     "resnet18": (11_689_512, 1.81),
     "resnet34": (21_797_672, 3.66),
@@ -51,7 +51,7 @@ IMAGENET = {
     "mobilenet_v2": (3_504_872, 0.30),
 }
 
-# How much each stage divides the resolution of the image, on the way to the classifier.
+# Resolution of the image divided by that of the output of each stage.
 CIFAR_STRIDES = {
     **dict.fromkeys(["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"], (1, 2, 4, 8)),
     **dict.fromkeys(["wrn28_10", "resnext29_2x64d"], (1, 2, 4)),
@@ -61,8 +61,8 @@ CIFAR_STRIDES = {
 }
 
 
-def build(builder: Callable[..., Network], **options: object) -> Network:
-    """Build a network without memory for its weights."""
+def build(builder: Callable[..., ReferenceNetwork], **options: object) -> ReferenceNetwork:
+    """Build a network on the meta device, without memory for its weights."""
     with torch.device("meta"):
         return builder(**options)
 
@@ -74,11 +74,11 @@ def count(network: nn.Module) -> int:
 def multiplications(network: nn.Module, size: int) -> float:
     with FlopCounterMode(display=False) as counter:
         network.eval()(torch.empty(1, 3, size, size, device="meta"))
-    return counter.get_total_flops() / 2  # a multiplication and an addition each
+    return counter.get_total_flops() / 2  # each is a multiplication and an addition
 
 
 @pytest.fixture(params=MODELS)
-def narrow(request: pytest.FixtureRequest) -> Network:
+def narrow(request: pytest.FixtureRequest) -> ReferenceNetwork:
     torch.manual_seed(0)
     return MODELS[request.param](width=0.125)
 
@@ -88,12 +88,12 @@ def x() -> torch.Tensor:
     return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def test_every_model_is_held_to_a_published_size():
+def test_every_model_has_a_published_size_to_compare_with():
     assert set(CIFAR) == set(CIFAR_STRIDES) == set(MODELS)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_network_has_the_published_size(name):
+def test_a_network_for_small_images_has_the_published_size(name):
     parameters, features = CIFAR[name]
     assert count(build(MODELS[name])) == parameters
     assert count(build(MODELS[name], num_classes=100)) == parameters + 90 * (features + 1)
@@ -140,7 +140,7 @@ def test_half_the_width_has_a_quarter_of_the_weights_of_inner_layers():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_stages_divide_the_resolution(name):
+def test_stages_divide_the_resolution_as_published(name):
     features = torch.rand(1, 3, 32, 32)
     network = MODELS[name](width=0.125).eval()
     strides = []
@@ -153,7 +153,7 @@ def test_stages_divide_the_resolution(name):
     assert tuple(strides) == CIFAR_STRIDES[name]
 
 
-def test_images_become_finite_logits(narrow, x):
+def test_logits_are_finite(narrow, x):
     logits = narrow(x)
     assert logits.shape == (4, 10)
     assert logits.isfinite().all()
@@ -163,13 +163,13 @@ def test_every_weight_and_the_image_receive_a_gradient(narrow, x):
     x.requires_grad_()
     nn.functional.cross_entropy(narrow(x), torch.arange(4)).backward()
     assert x.grad.abs().amax((1, 2, 3)).min() > 0
-    # Biases of VGG's convolutions are left out: the batch norm after them cancels them.
+    # Not the biases of the convolutions in VGG: the batch norm after them cancels them.
     weights = {name: p for name, p in narrow.named_parameters() if p.dim() > 1}
     assert not [name for name, p in weights.items() if not p.grad.abs().max() > 0]
 
 
 @torch.no_grad()
-def test_an_evaluated_network_gives_the_same_logits_twice_and_alone(narrow, x):
+def test_in_evaluation_mode_logits_do_not_depend_on_the_batch(narrow, x):
     narrow(x)  # running statistics that are not the initial ones
     narrow.eval()
     logits = narrow(x)
@@ -179,7 +179,7 @@ def test_an_evaluated_network_gives_the_same_logits_twice_and_alone(narrow, x):
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_a_network_reads_small_grey_images(name):
+def test_a_network_classifies_small_grey_images(name):
     network = MODELS[name](in_channels=1, width=0.125)
     assert network(torch.rand(2, 1, 28, 28)).shape == (2, 10)
     assert network.eval()(torch.rand(2, 1, 8, 8)).shape == (2, 10)
@@ -187,7 +187,7 @@ def test_a_network_reads_small_grey_images(name):
 
 @pytest.mark.parametrize("name", IMAGENET)
 @torch.no_grad()
-def test_a_network_reads_large_images(name):
+def test_a_network_classifies_large_images(name):
     network = MODELS[name](num_classes=200, stem="imagenet", width=0.125)
     assert network(torch.rand(2, 3, 64, 64)).shape == (2, 200)
 
@@ -196,8 +196,8 @@ def test_a_network_reads_large_images(name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 1}, r"num_classes must be at least 2, got 1\.$"),
-        ({"in_channels": 0}, r"in_channels must be at least 1, got 0\.$"),
+        ({"num_classes": 1}, r"num_classes must be a whole number of at least 2, got 1\.$"),
+        ({"in_channels": 0}, r"in_channels must be a whole number of at least 1, got 0\.$"),
         ({"stem": "large"}, r"stem must be one of \['cifar'.*\], got 'large'\.$"),
         ({"width": 0.0}, r"width must be a finite factor .*, got 0\.0\.$"),
         ({"width": -1.0}, r"width must be a finite factor .*, got -1\.0\.$"),
@@ -205,7 +205,7 @@ def test_a_network_reads_large_images(name):
         ({"width": math.nan}, r"width must be a finite factor .*, got nan\.$"),
     ],
 )
-def test_a_network_refuses_what_it_cannot_be_built_for(name, options, message):
+def test_wrong_arguments_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         MODELS[name](**options)
 
@@ -217,18 +217,18 @@ def test_a_network_refuses_what_it_cannot_be_built_for(name, options, message):
         (partial(vgg, 11), r"depth must be one of \[16, 19\], got 11\.$"),
         (partial(wide_resnet, 30, 10), r"depth must be 4 more than .*, got 30\.$"),
         (partial(wide_resnet, 4, 10), r"depth must be 4 more than .*, got 4\.$"),
-        (partial(wide_resnet, 28, 0), r"widen must be at least 1, got 0\.$"),
-        (partial(resnext29, 0, 64), r"cardinality must be at least 1, got 0\.$"),
-        (partial(resnext29, 2, 0), r"group_width must be at least 1, got 0\.$"),
+        (partial(wide_resnet, 28, 0), r"widen must be a whole number of at least 1, got 0\.$"),
+        (partial(resnext29, 0, 64), r"cardinality must be a whole number of at least 1, got 0\.$"),
+        (partial(resnext29, 2, 0), r"group_width must be a whole number of at least 1, got 0\.$"),
         (partial(resnext29, 2, 64, stem="imagenet"), r"\['cifar'\], got 'imagenet'\.$"),
         (partial(wide_resnet, 28, 10, stem="imagenet"), r"\['cifar'\], got 'imagenet'\.$"),
     ],
 )
-def test_a_family_refuses_sizes_that_it_does_not_have(builder, message):
+def test_a_family_refuses_unknown_sizes(builder, message):
     with pytest.raises(ValueError, match=message):
         builder()
 
 
-def test_every_family_stands_in_the_table():
+def test_every_family_is_in_the_table():
     families = {getattr(builder, "func", builder) for builder in MODELS.values()}
     assert families == {densenet121, mobilenet_v2, resnet, resnext29, vgg, wide_resnet}

@@ -1,4 +1,4 @@
-"""Figures from records written by hand: what is drawn, and what is refused."""
+"""Plots of records written by hand: the points and titles, and which records are refused."""
 
 from __future__ import annotations
 
@@ -53,36 +53,36 @@ def points(collection):
     return [tuple(round(float(value), 9) for value in point) for point in collection.get_offsets()]
 
 
-def test_density_is_drawn_against_accuracy_in_percent_a_colour_a_stage():
+def test_accuracy_is_plotted_in_percent_against_density_with_one_colour_per_stage():
     (axes,) = draw_density([*SCREENED, *CANDIDATES, *TRAINED]).axes
     inherited, tuned = axes.collections
     assert points(inherited) == [(0.0, 40.0), (0.2, 30.0), (0.4, 20.0)]
     assert points(tuned) == [(0.5, 50.0), (0.7, 70.0)]
-    # The points lie on lines, one falling and one rising.
+    # The points of each stage are on a line: one falls, the other rises.
     assert axes.get_title() == "3 inherited weights, r = -1.00\n2 fine-tuned, r = 1.00"
 
 
-def test_convolutions_are_drawn_in_number_and_place():
+def test_convolutions_are_plotted_by_number_and_by_share_of_direct_edges():
     left, right = draw_convolutions(CANDIDATES).axes
     assert points(left.collections[0]) == [(6.0, 50.0), (9.0, 70.0)]
     assert points(right.collections[0]) == [(0.5, 50.0), (1.0, 70.0)]
 
 
-def test_every_cell_has_a_panel_of_its_distances_and_the_gap():
+def test_every_cell_has_a_panel_with_its_distances_and_the_loss_of_accuracy():
     first, second = draw_fsp([*SCREENED, *CANDIDATES]).axes
     assert points(first.collections[0]) == [(0.0, 10.0), (0.1, 20.0), (0.2, 30.0)]
     assert points(second.collections[0]) == [(0.3, 10.0), (0.2, 20.0), (0.1, 30.0)]
     assert (first.get_title(), second.get_title()) == ("cell 0, r = 1.00", "cell 1, r = -1.00")
 
 
-def test_a_search_is_drawn_before_and_after_fine_tuning():
+def test_candidates_are_plotted_before_and_after_fine_tuning():
     left, right = draw_search([*SCREENED, *CANDIDATES]).axes
     assert points(left.collections[0]) == [(30.0, 50.0), (40.0, 70.0)]
     assert right.get_title() == "mean 60.00 %"
     assert sum(patch.get_height() for patch in right.patches) == 2
 
 
-def test_trained_networks_are_drawn_by_their_size():
+def test_trained_networks_are_plotted_against_their_size():
     (axes,) = draw_size([*TRAINED, *CANDIDATES]).axes
     places = [points(c)[0] for c in axes.collections]
     assert places == [(11.2, 45.0), (3.6, 49.0)]
@@ -95,18 +95,18 @@ def test_one_network_has_no_correlation():
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_records_that_a_figure_has_no_use_for_are_refused(name):
-    with pytest.raises(ValueError, match=r"records must hold .*, got none\."):
+def test_a_figure_without_records_to_show_is_refused(name):
+    with pytest.raises(ValueError, match=r"records must contain .*, got none\."):
         PLOTS[name]([record("supernet", default=0.5)])
 
 
 def test_networks_of_different_depth_are_refused():
     deeper = record("screen", {"fsp_unit": [0.1, 0.2, 0.3]}, default=0.1, clean=0.2)
-    with pytest.raises(ValueError, match=r"one depth, got \[2, 3\] cells"):
+    with pytest.raises(ValueError, match=r"same depth, got \[2, 3\] cells"):
         draw_fsp([*SCREENED, deeper])
 
 
-def test_the_same_records_give_the_same_files(tmp_path):
+def test_the_same_records_give_the_same_bytes(tmp_path):
     first = save_plot(tmp_path / "a" / "size", TRAINED, "size")
     second = save_plot(tmp_path / "b" / "size", TRAINED, "size")
     assert [file.name for file in first] == ["size.svg", "size.png"]

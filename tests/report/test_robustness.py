@@ -1,4 +1,4 @@
-"""Tables, entries and plots from records written by hand."""
+"""Evaluations and sweeps written by hand: their table, entry for RobustBench and plot."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ EVALUATION = record(
 )
 
 
-def test_the_table_has_a_line_an_attack():
+def test_the_table_has_one_line_per_attack():
     assert accuracy_table(EVALUATION).split("\n") == [
         "net: 4 test images of cifar10, linf 8/255, seed 7",
-        "                   attacked  fooled    so far       95 % interval",
-        "clean                     4       1    75.00%    30.00 to 95.00 %",
-        "fgsm                      3       2    25.00%     4.00 to 70.00 %",
-        "worst of suite                    3    25.00%     4.00 to 70.00 %",
+        "                  attacked  fooled   so far     95 % interval",
+        "clean                    4       1  75.00 %  30.00 to 95.00 %",
+        "fgsm                     3       2  25.00 %   4.00 to 70.00 %",
+        "worst of suite                   3  25.00 %   4.00 to 70.00 %",
     ]
 
 
-def test_the_entry_has_percentages_as_text():
+def test_the_entry_contains_percentages_as_text():
     entry = robustbench_entry(EVALUATION)
     assert (entry["clean_acc"], entry["autoattack_acc"]) == ("75.00", "25.00")
     assert (entry["eps"], entry["dataset"], entry["architecture"]) == ("8/255", "cifar10", "net")
@@ -61,7 +61,7 @@ def test_the_entry_has_percentages_as_text():
     ("norm", "epsilon", "text"),
     [("linf", 8 / 255, "8/255"), ("linf", 0.031, "7.905/255"), ("l2", 0.5, "0.5")],
 )
-def test_a_radius_is_written_as_in_the_field(norm, epsilon, text):
+def test_an_linf_budget_is_written_in_units_of_1_255(norm, epsilon, text):
     assert epsilon_text({"norm": norm, "epsilon": epsilon}) == text
 
 
@@ -75,7 +75,7 @@ def sweep(axis, values, accuracies):
     ]
 
 
-def test_a_sweep_is_drawn_in_order_and_in_percent():
+def test_a_sweep_is_plotted_in_order_and_in_percent():
     records = sweep("epsilon", [8 / 255, 0.0, 4 / 255], [0.2, 1.0, 0.5])
     (axes,) = draw_sweep(records, "epsilon").axes
     line = axes.get_lines()[0]
@@ -94,5 +94,5 @@ def test_the_same_sweep_gives_the_same_bytes(tmp_path):
 
 
 def test_an_empty_sweep_is_refused():
-    with pytest.raises(ValueError, match="records must hold at least one point"):
+    with pytest.raises(ValueError, match="records must contain at least one point"):
         draw_sweep([], "steps")

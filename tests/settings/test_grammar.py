@@ -54,7 +54,7 @@ def test_the_example_builds_what_it_says(content, tmp_path):
     assert isinstance(search.data, Digits)
     assert isinstance(search.strategy, RobNet)
     assert isinstance(search.space, RobNetSpace)
-    assert search.space.macro.in_channels == 1
+    assert search.space.layout.in_channels == 1
     assert search.evaluator.screen.attack == PGD(threat_model=EPSILON, steps=7, step_size=8 / 255)
     assert search.evaluator.conditions.test_attacks == [
         FGSM(threat_model=EPSILON),

@@ -1,4 +1,4 @@
-"""The space of DARTS cells."""
+"""RACLSpace: published sizes, NNI's hub, samples and genotypes, wrong arguments."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from nni.nas.space import model_context
 from torch.testing import assert_close
 
 from nni_robust.op import OPS
-from nni_robust.space import PUBLISHED_DARTS, RACLSpace
+from nni_robust.space import PUBLISHED, RACLSpace, published_names
 from nni_robust.space.cell import PartialChannels
-from nni_robust.space.darts_genotype import OPERATIONS, decode_darts, encode_darts, from_hub, to_hub
+from nni_robust.space.darts_genotype import OPERATIONS, decode_darts, encode_darts
+from nni_robust.space.hub import from_hub, to_hub
 
-RACL = list(PUBLISHED_DARTS["racl"].genotypes)
+RACL = list(PUBLISHED["racl"].genotypes)
 
 # [RACL] Table 1 in millions, and the authors' releases: 36 channels, 20 cells, 10 classes.
 SIZES = {
@@ -39,62 +40,62 @@ def count(network) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", PUBLISHED_DARTS)
+@pytest.mark.parametrize("name", SIZES)
 def test_published_networks_have_their_published_sizes(name):
     assert count(RACLSpace.load_searched_model(name)) == SIZES[name]
 
 
-@pytest.mark.parametrize("name", PUBLISHED_DARTS)
-def test_a_derived_network_is_that_of_the_hub(name):
-    sample = decode_darts(PUBLISHED_DARTS[name].genotypes)
+@pytest.mark.parametrize("name", SIZES)
+def test_a_published_network_has_the_weights_of_the_network_in_the_hub(name):
+    sample = decode_darts(PUBLISHED[name].genotypes)
     with model_context(to_hub(sample)):
         hub = DARTS(width=4, num_cells=4, dataset="cifar")
     ours = RACLSpace.load_searched_model(name, width=4, num_cells=4)
     assert count(ours) == count(hub)
-    # The modules come in another order, but every weight of one has its like in the other.
+    # The modules are in another order.
     assert sorted(p.shape for p in ours.parameters()) == sorted(p.shape for p in hub.parameters())
 
 
-def test_a_network_computes_what_the_hub_computes_with_the_same_weights():
+def test_a_network_returns_the_logits_of_the_hub_with_the_same_weights():
     sample = decode_darts(RACL)
     with model_context(to_hub(sample)):
         hub = DARTS(width=4, num_cells=3, dataset="cifar").eval()
     ours = RACLSpace.load_searched_model("racl", width=4, num_cells=3).eval()
     torch.manual_seed(0)
     for network in (hub, ours):
-        for parameter in network.parameters():  # one value a shape: order does not matter
+        for parameter in network.parameters():  # one value per shape: the order does not matter
             generator = torch.Generator().manual_seed(parameter.numel())
             parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
     x = torch.rand(2, 3, 8, 8)
     assert_close(ours(x), hub(x), rtol=1e-4, atol=1e-4)
 
 
-def test_eight_cells_of_the_search_have_the_labels_of_two(space):
+def test_the_labels_do_not_depend_on_the_number_of_cells(space):
     labels = set(RACLSpace(width=8, num_cells=8, partial_channels=2).simplify())
     assert labels == set(space.simplify())
     assert len(labels) == 2 * (14 + 4)
 
 
-def test_a_choice_sees_one_channel_in_k(space):
+def test_the_operations_see_one_channel_in_k(space):
     edge = space.cells[0].edges["edge_0_2"]
     assert isinstance(edge.operation, LayerChoice)
     assert edge.operation["sep_conv_3x3"].first[1].in_channels == 4
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_partial_channels_pass_by_and_are_shuffled(stride):
+def test_the_other_channels_bypass_the_operation_and_all_are_shuffled(stride):
     x = torch.arange(8.0).view(1, 8, 1, 1).expand(1, 8, 4, 4)
     doubled = PartialChannels(OPS["max_pool_3x3"](2, stride, True), share=4, stride=stride)
     y = doubled(x * 1.0)
     assert y.shape == (1, 8, 4 // stride, 4 // stride)
-    # (2, 4) channels written as (4, 2): by hand.
+    # Transposed by hand from (4, 2) to (2, 4).
     assert y[0, :, 0, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
 
 
-def test_a_frozen_cell_holds_no_edge_that_was_not_chosen(space):
+def test_a_frozen_cell_has_only_the_chosen_edges(space):
     network = space.freeze(space.sample(RACL))
     assert [len(cell.edges) for cell in network.cells] == [8, 8, 8]
-    assert [len(cell.edges) for cell in space.cells] == [14, 14, 14]  # the space is as it was
+    assert [len(cell.edges) for cell in space.cells] == [14, 14, 14]  # the space is unchanged
 
 
 def test_freezing_keeps_the_weights(space):
@@ -124,10 +125,14 @@ def test_random_samples_run_and_round_trip(space):
         assert space.genotypes(kept) == space.genotypes(sample)
 
 
-@pytest.mark.parametrize("name", PUBLISHED_DARTS)
-def test_genotypes_and_hub_samples_are_inverse(name):
-    sample = decode_darts(PUBLISHED_DARTS[name].genotypes)
-    assert encode_darts(sample) == list(PUBLISHED_DARTS[name].genotypes)
+def test_every_published_network_of_the_space_has_a_known_size():
+    assert set(SIZES) == set(published_names("darts"))
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_sample_survives_the_conversion_to_genotypes_and_to_the_hub(name):
+    sample = decode_darts(PUBLISHED[name].genotypes)
+    assert encode_darts(sample) == list(PUBLISHED[name].genotypes)
     assert from_hub(json.loads(json.dumps(to_hub(sample)))) == sample
 
 
@@ -136,7 +141,7 @@ def test_the_imagenet_stem_divides_the_resolution_by_eight():
     assert network(torch.rand(1, 3, 64, 64)).shape == (1, 10)
 
 
-def test_a_space_without_the_zero_operation_reads_genotypes():
+def test_a_space_without_the_zero_operation_accepts_genotypes():
     space = RACLSpace(num_cells=3, width=8, partial_channels=1, operations=OPERATIONS[1:])
     space.validate(space.sample(RACL))
 
@@ -144,10 +149,10 @@ def test_a_space_without_the_zero_operation_reads_genotypes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_cells": 2}, "num_cells must be at least 3"),
+        ({"num_cells": 2}, "num_cells must be a whole number of at least 3"),
         ({"width": 12, "partial_channels": 4}, "width must be a multiple of twice partial"),
-        ({"operations": ["conv"]}, "operations must be different names of"),
-        ({"operations": ["none"]}, "at least one besides 'none'"),
+        ({"operations": ["conv"]}, "operations must be different names from"),
+        ({"operations": ["none"]}, "at least one other than 'none'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
@@ -170,8 +175,12 @@ def test_wrong_genotypes_are_refused(genotype, message):
         decode_darts(genotype)
 
 
-def test_an_unknown_published_network_is_refused():
+@pytest.mark.parametrize("name", ["raccoon", "robnet-large"])
+def test_an_unknown_published_network_is_refused(name):
     with pytest.raises(ValueError, match="name must be one of"):
-        RACLSpace.load_searched_model("raccoon")
+        RACLSpace.load_searched_model(name)
+
+
+def test_published_weights_are_refused():
     with pytest.raises(ValueError, match="weights do not"):
         RACLSpace.load_searched_model("racl", pretrained=True)

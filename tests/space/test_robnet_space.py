@@ -1,4 +1,4 @@
-"""RobNetSpace: published sizes, samples and genotypes, constraints, NNI's own operations on it."""
+"""RobNetSpace: published sizes, samples and genotypes, constraints, serialisation by NNI."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nni_robust.space.sampling import GenotypeSampler
 
 LARGE = PUBLISHED["robnet-large"].genotypes[0]
 
-# Name, classes, parameters: the paper's sizes are those with 100 classes.
+# Name, classes, parameters. The sizes printed in the paper are those with 100 classes.
 PUBLISHED_SIZES = [
     ("robnet-small", 10, 4_359_574),
     ("robnet-small", 100, 4_411_504),
@@ -56,8 +56,8 @@ def test_robnet_large_with_the_imagenet_stem_has_its_published_size():
 
 @pytest.mark.parametrize(("bits", "size"), [("00", 1_363_222), ("11", 7_304_086)])
 def test_the_extremes_of_the_space_have_their_published_sizes(bits, size):
-    macro = RobNetSpace(num_cells=20, width=36).macro
-    assert macro.count_parameters([bits * 14]) == size
+    layout = RobNetSpace(num_cells=20, width=36).layout
+    assert layout.count_parameters([bits * 14]) == size
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_extremes_of_the_space_have_their_published_sizes(bits, size):
         ("robnet-free", 0.641, 0.65, 0.292),
     ],
 )
-def test_measures_of_published_networks_are_the_papers(name, density, direct, share):
+def test_the_measures_of_published_networks_are_those_of_the_paper(name, density, direct, share):
     genotypes = PUBLISHED[name].genotypes
     assert gt.density(genotypes) == pytest.approx(density, abs=5e-4)
     assert gt.direct_edge_share(genotypes) == pytest.approx(direct, abs=5e-4)
@@ -78,14 +78,14 @@ def test_measures_of_published_networks_are_the_papers(name, density, direct, sh
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
 @pytest.mark.parametrize("cell_free", [False, True])
 @pytest.mark.parametrize("num_cells", [1, 2, 3, 5, 8])
-def test_the_counted_parameters_are_those_of_the_network(num_cells, cell_free, stem):
+def test_the_layout_counts_the_parameters_of_the_network(num_cells, cell_free, stem):
     space = RobNetSpace(num_cells=num_cells, width=4, cell_free=cell_free, stem=stem)
     sample = sampler_of(space, RandomState(num_cells)).draw()
-    assert space.macro.count_parameters(space.genotypes(sample)) == count(space.freeze(sample))
+    assert space.layout.count_parameters(space.genotypes(sample)) == count(space.freeze(sample))
 
 
 @pytest.mark.parametrize("cell_free", [False, True])
-def test_genotype_and_sample_convert_without_loss(cell_free):
+def test_a_sample_survives_the_conversion_to_genotypes_and_back(cell_free):
     space = RobNetSpace(num_cells=4, width=4, cell_free=cell_free)
     sampler = sampler_of(space, RandomState(0))
     for _ in range(20):
@@ -95,7 +95,7 @@ def test_genotype_and_sample_convert_without_loss(cell_free):
         assert space.genotypes(space.sample(genotypes)) == genotypes
 
 
-def test_the_categorical_form_of_a_sample_is_the_same_network(small):
+def test_the_categorical_form_of_a_sample_gives_the_same_network(small):
     sample = small.sample([LARGE])
     categorical = {
         f"{label}/{index}": operation in chosen
@@ -107,7 +107,7 @@ def test_the_categorical_form_of_a_sample_is_the_same_network(small):
     assert count(small.freeze(categorical)) == count(small.freeze(sample))
 
 
-def test_freezing_keeps_the_weights_and_does_not_share_them(small):
+def test_freezing_copies_the_weights(small):
     sample = small.sample([LARGE])
     network = small.freeze(sample)
     weights = dict(small.state_dict())
@@ -120,7 +120,7 @@ def test_freezing_keeps_the_weights_and_does_not_share_them(small):
         assert_close(value, weights[name])
 
 
-def test_a_network_built_frozen_takes_the_weights_of_one_frozen_later(small):
+def test_a_network_that_is_built_frozen_loads_the_weights_of_a_frozen_space(small):
     sample = small.sample([LARGE])
     frozen = small.freeze(sample).eval()
     with model_context(sample):
@@ -138,7 +138,7 @@ def test_networks_map_images_of_any_size_to_logits(size, stem):
     assert network(torch.rand(2, 3, *size)).shape == (2, 5)
 
 
-def test_a_node_without_input_is_a_map_of_zeros(small):
+def test_a_node_without_input_is_zero(small):
     only_last = "00" * 13 + "10"  # the last node copies the third, which has no input itself
     cell = small.freeze(small.sample([only_last])).cells[0]
     output = cell(torch.rand(1, 12, 8, 8), torch.rand(1, 12, 8, 8))
@@ -146,7 +146,7 @@ def test_a_node_without_input_is_a_map_of_zeros(small):
     assert not output.any()
 
 
-def test_the_number_of_mutables_is_that_of_the_distinct_edges():
+def test_there_is_one_mutable_per_distinct_edge():
     shared = RobNetSpace(num_cells=4, width=4)
     free = RobNetSpace(num_cells=4, width=4, cell_free=True)
     assert sum("edge" in label for label in shared.simplify()) == 14
@@ -170,7 +170,7 @@ def test_draws_respect_constraints(bounds, holds):
     assert all(holds(space.genotypes(sampler.draw())[0]) for _ in range(20))
     simplified = SimplifiedModelSpace.from_model(space)
     accepted = 0
-    while accepted < 3:  # NNI's strategies draw so, and try again on a violation
+    while accepted < 3:  # as NNI's strategies do
         try:
             model = simplified.random()
         except SampleValidationError:
@@ -179,7 +179,7 @@ def test_draws_respect_constraints(bounds, holds):
         accepted += 1
 
 
-def test_a_bound_on_parameters_is_kept():
+def test_draws_respect_a_bound_on_parameters():
     space = RobNetSpace(num_cells=3, width=8, parameters=(10_000, 30_000))
     sample = sampler_of(space, RandomState(0)).draw()
     assert 10_000 <= count(space.freeze(sample)) <= 30_000
@@ -192,36 +192,36 @@ def test_a_sample_outside_the_constraints_is_refused_with_the_reason():
         space.freeze(space.sample([LARGE]))
 
 
-def test_the_dead_cell_is_refused(small):
+def test_a_cell_without_operations_is_refused(small):
     with pytest.raises(ValueError, match="a cell without any operation"):
         small.freeze(small.sample(["00" * 14]))
 
 
-def test_impossible_constraints_end_with_an_error_and_not_in_a_loop():
+def test_contradicting_constraints_raise_an_error():
     with pytest.raises(ValueError, match=r"constraints must leave architectures.*Widen"):
         RobNetSpace(num_cells=3, width=4, convolutions=(11, 14), density=(0.0, 0.2))
 
 
-def test_bounds_that_cannot_be_met_by_a_draw_end_with_an_error():
+def test_constraints_that_no_draw_satisfies_raise_an_error():
     space = RobNetSpace(num_cells=3, width=4)
     bounds = Bounds(parameters=(0, 10))
-    with pytest.raises(ValueError, match=r"none came in 10000 draws.*parameters is.*Widen"):
-        GenotypeSampler(bounds, space.macro, RandomState(0)).draw()
+    with pytest.raises(ValueError, match=r"10000 draws gave none.*parameters is.*Widen"):
+        GenotypeSampler(bounds, space.layout, RandomState(0)).draw()
 
 
-def test_tight_bounds_on_cells_of_their_own_are_drawn_at_once():
+def test_tight_bounds_on_a_cell_free_space_need_no_rejection():
     space = RobNetSpace(num_cells=20, width=4, cell_free=True, convolutions=(11, 14))
-    for seed in range(5):  # by chance alone one draw in 10^20 would do
+    for seed in range(5):  # rejection would need 10^20 draws
         sample = sampler_of(space, RandomState(seed)).draw()
         assert 11 <= gt.mean_convolutions(space.genotypes(sample)) <= 14
 
 
-def test_draws_within_bounds_are_uniform_among_the_architectures_there():
+def test_draws_are_uniform_within_the_bounds():
     space = RobNetSpace(num_cells=3, width=4, convolutions=(13, 14), density=(0.9, 1.0))
     sampler = sampler_of(space, RandomState(0))
     draws = [space.genotypes(sampler.draw())[0] for _ in range(3000)]
-    # 26 operations or more of 28, 13 or 14 of them convolutions: (13, 13), (13, 14), (14, 12),
-    # (14, 13) and (14, 14) in so many ways.
+    # At least 26 of 28 operations, 13 or 14 of them convolutions: the number of architectures for
+    # each pair (convolutions, identities).
     ways = {(13, 13): 14 * 14, (13, 14): 14, (14, 12): 91, (14, 13): 14, (14, 14): 1}
     seen = Counter(
         (gt.num_operations(draw, "conv"), gt.num_operations(draw, "identity")) for draw in draws
@@ -243,16 +243,27 @@ def test_without_bounds_edges_are_independent_fair_coins(small):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_cells": 0}, "num_cells must be at least 1, got 0"),
+        ({"num_cells": 0}, "num_cells must be a whole number of at least 1, got 0"),
         ({"width": 5}, "width must be even"),
-        ({"stem": "mnist"}, "stem must be 'cifar' or 'imagenet', got 'mnist'"),
+        ({"stem": "mnist"}, r"stem must be one of \['cifar', 'imagenet'\], got 'mnist'"),
         ({"density": (0.7, 0.5)}, "density must be two numbers"),
-        ({"convolutions": (15, 20)}, r"convolutions must leave something of \[0, 14\]"),
+        ({"convolutions": (15, 20)}, r"convolutions must overlap with \[0, 14\]"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         RobNetSpace(**{"num_cells": 3, "width": 4, **arguments})
+
+
+def test_a_seed_gives_a_published_network_the_initial_weights_of_recorded_trainings():
+    arguments = {"num_cells": 3, "width": 4}
+    torch.manual_seed(0)
+    network = RobNetSpace.load_searched_model("robnet-large", **arguments)
+    torch.manual_seed(0)
+    sample = RobNetSpace(**arguments).sample([LARGE])  # the space draws its weights first
+    with model_context(sample):
+        expected = RobNetSpace(**arguments)
+    assert_close(network.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
 def test_an_unknown_published_name_lists_the_known_ones():
@@ -266,13 +277,13 @@ def test_a_wrong_genotype_is_refused(genotype):
         gt.decode_cell(genotype)
 
 
-def test_nni_stores_the_space_by_name_and_arguments(small):
+def test_nni_serialises_the_space_by_name_and_arguments(small):
     text = nni.dump(small)
     assert "nni_robust.space.robnet.RobNetSpace" in text
     assert set(nni.load(text).state_dict()) == set(small.state_dict())
 
 
-def test_nni_stores_the_simplified_space_with_its_constraints():
+def test_nni_serialises_the_simplified_space_with_its_constraints():
     space = RobNetSpace(num_cells=3, width=4, convolutions=(0, 7))
     loaded = nni.load(nni.dump(SimplifiedModelSpace.from_model(space)))
     assert loaded.contains(space.sample(["01" * 7 + "10" * 7]))

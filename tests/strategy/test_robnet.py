@@ -11,7 +11,7 @@ from nni.nas.evaluator import Evaluator, MutableEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 
-from nni_robust.space import NETWORKS, STAGE, RobNetSpace, Stage
+from nni_robust.space import STAGE, SUBNETWORKS, RobNetSpace, Stage
 from nni_robust.strategy import RobNet
 
 SPACE = {"num_cells": 1, "width": 2, "num_classes": 2, "in_channels": 1}
@@ -45,7 +45,7 @@ class Known(MutableEvaluator):
         self.done.append(sample)
         if sample[STAGE] in self.fail:
             raise RuntimeError("planted")
-        for index, network in enumerate(sample.get(NETWORKS, [])):
+        for index, network in enumerate(sample.get(SUBNETWORKS, [])):
             nni.report_intermediate_result(
                 {"default": value(network), "fsp": fsp(network), "index": index}
             )
@@ -85,7 +85,7 @@ def test_the_stages_come_in_order_and_in_number():
 def test_every_drawn_network_is_screened_once():
     evaluator = Known()
     run(RobNet(num_samples=10, num_candidates=1, num_shards=3), evaluator)
-    screened = [str(n) for sample in evaluator.done for n in sample.get(NETWORKS, [])]
+    screened = [str(n) for sample in evaluator.done for n in sample.get(SUBNETWORKS, [])]
     assert len(screened) == 10
     assert len(set(screened)) == 10
 
@@ -93,7 +93,7 @@ def test_every_drawn_network_is_screened_once():
 def test_the_candidates_are_the_best_screened_and_the_final_one_is_the_best_candidate():
     evaluator = Known()
     run(RobNet(num_samples=10, num_candidates=3, num_shards=1), evaluator)
-    networks = next(s[NETWORKS] for s in evaluator.done if s[STAGE] == "screen")
+    networks = next(s[SUBNETWORKS] for s in evaluator.done if s[STAGE] == "screen")
     candidates = [value(s) for s in evaluator.done if s[STAGE] == "candidate"]
     assert candidates == sorted((value(n) for n in networks), reverse=True)[:3]
     assert value(evaluator.done[-1]) == max(candidates)

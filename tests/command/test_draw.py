@@ -1,0 +1,27 @@
+"""The command draw, for published networks."""
+
+from __future__ import annotations
+
+import pytest
+
+from nni_robust.__main__ import main
+
+
+@pytest.mark.parametrize("name", ["racl", "robnet-small"])
+def test_a_published_network_is_drawn_into_a_missing_folder(name, tmp_path, capsys):
+    output = tmp_path / "new" / "folder" / "cells"
+    assert main(["draw", name, "--output", str(output)]) == 0
+    written = [output.with_name("cells.svg"), output.with_name("cells.png")]
+    assert capsys.readouterr().out.splitlines() == [str(path) for path in written]
+    assert all(path.is_file() for path in written)
+
+
+# A drawing concatenates all nodes, which AmoebaNet does not.
+@pytest.mark.parametrize("name", ["nothing", "amoebanet-a"])
+def test_an_unknown_network_is_refused_in_one_line(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["draw", name]) == 2
+    error = capsys.readouterr().err
+    assert "network must be a folder of results or one of ['advrush'," in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
