@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from nni.nas.nn.pytorch import ModelSpace
+
 from nni_robust.record import Record, read_records
 from nni_robust.results.files import SearchFiles
 from nni_robust.settings.description import flatten
+from nni_robust.space.network import CellNetwork
 
 Genotypes = Callable[[Mapping[str, Any]], Sequence[str] | None]
 """Maps a sample to its genotype, None where the space has no genotypes."""
@@ -126,6 +129,13 @@ class Journal:
     def _remember(self, record: Record) -> None:
         if record.error is None:
             self._known.setdefault(_key(record.stage, record.sample), record.metrics)
+
+
+def genotypes_of(space: ModelSpace) -> Genotypes:
+    """Return the function from a sample of a space to its genotype."""
+    if isinstance(space, CellNetwork):
+        return lambda sample: space.genotypes(sample) if sample else None
+    return lambda sample: None
 
 
 def _key(stage: str, sample: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from nni_robust.check import SettingError, below, check_count, check_share
 from nni_robust.data import RobustDataModule
 from nni_robust.job.base import Conditions, Job, Metrics
 from nni_robust.job.callbacks import SHORT_NAMES, MeasurePerEpoch, look_at_supernet
-from nni_robust.job.journal import Journal
+from nni_robust.job.journal import Journal, genotypes_of
 from nni_robust.job.measure import Probe, network_size
 from nni_robust.job.network_training import train_network
 from nni_robust.job.staged import save_network
@@ -132,7 +132,6 @@ class OneShotSearch(Job):
         evaluator = describe_arguments(self)
         for name in ("space", "strategy", "strategy_settings", "tags"):
             del evaluator[name]
-        genotypes = getattr(self.space, "genotypes", None)
         settings = {
             "space": describe(self.space),
             "evaluator": {"name": "one_shot_search", **evaluator},
@@ -143,7 +142,7 @@ class OneShotSearch(Job):
             settings,
             seed=self.seed,
             tags=self.conditions.tags,
-            genotypes=lambda sample: genotypes(sample) if genotypes and sample else None,
+            genotypes=genotypes_of(self.space),
         )
 
     def work(self, journal: Journal) -> Metrics:

@@ -21,7 +21,7 @@ from nni_robust.check import SettingError, check_count
 from nni_robust.evaluator.report_to_nni import report_intermediate
 from nni_robust.job.base import Conditions, Job, Metrics
 from nni_robust.job.callbacks import MeasurePerEpoch, SubnetworksPerEpoch
-from nni_robust.job.journal import Journal
+from nni_robust.job.journal import Journal, genotypes_of
 from nni_robust.job.measure import Screen, Screening, mean_metrics, network_size
 from nni_robust.job.trainer import build_trainer
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
@@ -149,13 +149,12 @@ class StageTrial(Job):
         """Claim the folder of the search."""
         evaluator = describe_call(self.search)
         del evaluator["tags"]
-        genotypes = getattr(self.space, "genotypes", None)
         return Journal(
             self.conditions.files,
             {"space": describe(self.space), "evaluator": {"name": "staged", **evaluator}},
             seed=self.seed,
             tags=self.conditions.tags,
-            genotypes=lambda sample: genotypes(sample) if genotypes and sample else None,
+            genotypes=genotypes_of(self.space),
         )
 
     def work(self, journal: Journal) -> Metrics:
