@@ -44,7 +44,10 @@ _PUBLIC = {
     ],
     "functional": ["fsp_distance", "fsp_matrix", "log_normal_sum"],
     "manager.host": ["StrategyHost"],
-    "oneshot": ["LipschitzBound", "BoundOptions", "ConstraintOptions", "log_bound"],
+    "oneshot": [
+        *("LipschitzBound", "log_bound"),
+        *("BoundOptions", "ConstraintOptions", "LoopOptions", "WeightOptions"),
+    ],
     "record": ["Record", "read_records"],
     "space": ["RobNetSpace", "RACLSpace"],
     "strategy": ["RobNet", "RACL"],

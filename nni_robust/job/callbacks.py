@@ -11,7 +11,7 @@ from nni.nas.oneshot.pytorch.base_lightning import BaseOneShotLightningModule
 from numpy.random import RandomState
 
 from nni_robust.job.measure import Measure, Metrics
-from nni_robust.oneshot.admm import ADMMModule
+from nni_robust.oneshot.racl_module import RACLModule
 from nni_robust.space import sampler_of
 
 SHORT_NAMES = {
@@ -127,7 +127,7 @@ class SupernetPerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
             probability that the first outweighs the second; and the share of every operation.
         """
         metrics = self.measure.quick(search.model)
-        if not isinstance(search, ADMMModule):
+        if not isinstance(search, RACLModule):
             return metrics
         report = search.report()
         state = {short: report[name] for name, short in SHORT_NAMES.items() if name in report}

@@ -25,7 +25,7 @@ from nni_robust.job.measure import Measure, Metrics
 from nni_robust.job.network_training import train_network
 from nni_robust.job.resume import EpochCheckpoint, resume_arguments
 from nni_robust.job.training import Training, choose_device
-from nni_robust.oneshot.lipschitz_bound import BoundOptions, log_bound
+from nni_robust.oneshot import BoundOptions, log_bound
 from nni_robust.record import Record
 from nni_robust.results.drawing import save_drawing
 from nni_robust.results.files import (

@@ -1,4 +1,4 @@
-"""The path-sampling supernet: what is not drawn is not run, and what is drawn is the subnetwork."""
+"""The path-sampling supernet runs exactly the subnetwork that was drawn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def small(**arguments: object) -> RobNetSpace:
 
 
 class UserSpace(ModelSpace):
-    """A user's own space: NNI's choice beside our edge, with labels of their own."""
+    """A user's space: one of NNI's choices and one of our edges."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class UserSpace(ModelSpace):
 
 
 @pytest.mark.parametrize("cell_free", [False, True])
-def test_the_supernet_runs_what_the_frozen_subnetwork_runs(cell_free):
+def test_the_supernet_computes_what_the_frozen_subnetwork_computes(cell_free):
     supernet = as_supernet(small(cell_free=cell_free)).eval()
     sampler = sampler_of(supernet, RandomState(0))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,7 @@ def test_weights_that_are_not_drawn_get_no_gradient():
     assert with_gradient == {"edge_0_2"}
 
 
-def test_the_supernet_has_the_state_of_its_space():
+def test_the_supernet_has_the_state_dict_of_its_space():
     assert set(as_supernet(small()).state_dict()) == set(small().state_dict())
 
 
