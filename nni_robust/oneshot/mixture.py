@@ -20,7 +20,21 @@ from nni_robust.oneshot.node import MixedEdge, MixedNode, weighted_sum
 
 
 class LogNormalMixedLayer(LayerChoice, BaseSuperNetModule):  # type: ignore[misc]
-    r"""The supernet's twin of a LayerChoice: :math:`\sum_o \alpha_o o(x)`."""
+    r"""The supernet's twin of a LayerChoice: :math:`\sum_o \alpha_o o(x)`.
+
+    Parameters
+    ----------
+    paths
+        Candidate operations by name; they return the same shape, or zeros.
+    weights
+        The weights that the supernet uses.
+    label
+        Label of the choice, and of its row of weights.
+
+    Notes
+    -----
+    [RACL] Eq. 5.
+    """
 
     def __init__(self, paths: Mapping[str, nn.Module], weights: CurrentWeights, label: str) -> None:
         super().__init__(paths, label=label)
@@ -57,7 +71,29 @@ class LogNormalMixedLayer(LayerChoice, BaseSuperNetModule):  # type: ignore[misc
 
 
 class LogNormalMixedInput(InputChoice, BaseSuperNetModule):  # type: ignore[misc]
-    r"""The supernet's twin of an InputChoice: :math:`\sum_i \beta_i x_i`."""
+    r"""The supernet's twin of an InputChoice: :math:`\sum_i \beta_i x_i`.
+
+    Parameters
+    ----------
+    n_candidates
+        Number of inputs.
+    n_chosen
+        Number of inputs that are exported.
+    weights
+        The weights that the supernet uses.
+    label
+        Label of the choice, and of its row of weights.
+
+    Attributes
+    ----------
+    node
+        The edges behind the inputs;
+        :func:`nni_robust.oneshot.node_graph.connect_choices` sets it.
+
+    Notes
+    -----
+    [RACL] Eq. 5.
+    """
 
     def __init__(
         self, n_candidates: int, n_chosen: int | None, weights: CurrentWeights, label: str

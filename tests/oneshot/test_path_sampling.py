@@ -10,7 +10,12 @@ from numpy.random import RandomState
 from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.oneshot import PathSamplingMultiOpEdge, activate, as_supernet
+from nni_robust.oneshot import (
+    PathSamplingMultiOpEdge,
+    PathSamplingOneShot,
+    activate,
+    as_supernet,
+)
 from nni_robust.op import SepConv
 from nni_robust.space import MultiOpEdge, RobNetSpace, sampler_of
 
@@ -94,3 +99,8 @@ def test_a_users_space_of_both_kinds_of_choices_becomes_a_supernet():
     assert isinstance(supernet.edge, PathSamplingMultiOpEdge)
     x = torch.rand(2, 1, 4, 4)
     assert_close(supernet(x), supernet.freeze(sample)(x))
+
+
+def test_a_seed_that_numpy_does_not_accept_is_refused():
+    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 to 2\^32 - 1"):
+        PathSamplingOneShot(seed=2**40)
