@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nni_robust.oneshot.admm import ADMM, AugmentedLagrangian
-from nni_robust.oneshot.lipschitz_bound import LipschitzBound, log_bound
+from nni_robust.oneshot.derived_bound import log_bound
+from nni_robust.oneshot.lipschitz_bound import LipschitzBound
 from nni_robust.oneshot.lognormal import CurrentWeights, LogNormalWeights
 from nni_robust.oneshot.options import BoundOptions, ConstraintOptions, LoopOptions, WeightOptions
 from nni_robust.oneshot.path_sampling import (

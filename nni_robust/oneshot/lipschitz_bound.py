@@ -1,4 +1,4 @@
-"""The bound on a network's Lipschitz constant, computed from its nodes."""
+"""The bound on a supernet's Lipschitz constant, computed from its nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from nni_robust.check import SettingError, did_you_mean
 from nni_robust.functional.lognormal import lipschitz_log_normal
 from nni_robust.oneshot.lognormal import LogNormalWeights
 from nni_robust.oneshot.node import MixedEdge, MixedNode
-from nni_robust.oneshot.node_graph import JoinsChoices
 from nni_robust.oneshot.options import BoundOptions
 from nni_robust.op.lipschitz_constants import LipschitzConstants
 
@@ -217,69 +216,6 @@ class LipschitzBound:
             pooling=self.options.pooling,
             known=known,
         )
-
-
-def log_bound(
-    network: nn.Module,
-    x: Tensor,
-    options: BoundOptions = BoundOptions(),  # noqa: B008  # an immutable value
-) -> float | None:
-    """Return the logarithm of the Lipschitz bound of a network without weighted choices.
-
-    Parameters
-    ----------
-    network
-        A frozen network whose cells say what their nodes add; see
-        :class:`nni_robust.oneshot.node_graph.JoinsChoices`.
-    x
-        Images to run it on once, shape (N, C, H, W).
-    options
-        How the bound is computed.
-
-    Returns
-    -------
-    float or None
-        The sum over nodes of the logarithm of the sum of their operations' constants. None if no
-        module of the network has the method.
-
-    Raises
-    ------
-    SettingError
-        As :class:`LipschitzBound`.
-    """
-    joined = [
-        layers
-        for module in network.modules()
-        if isinstance(module, JoinsChoices)
-        for _, layers in module.lipschitz_nodes()
-    ]
-    if not joined:
-        return None
-    nodes = [MixedNode(None, [_plain_edge(layer) for layer in layers]) for layers in joined]
-    edges = [edge for node in nodes for edge in node.edges]
-    hooks = [
-        next(iter(edge.operations.values())).register_forward_pre_hook(
-            lambda _, inputs, edge=edge: edge.note_size(inputs[0])
-        )
-        for edge in edges
-    ]
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    bound = LipschitzBound(nodes, {}, options)
-    bound.refresh()
-    mu, _ = bound(x.new_zeros(0, 1), x.new_zeros(0, 1))
-    return float(mu)
-
-
-def _plain_edge(layer: nn.Module) -> MixedEdge:
-    return MixedEdge(None, {type(layer).__name__: layer})
 
 
 def _kind(node: MixedNode) -> tuple[str | None, ...]:
