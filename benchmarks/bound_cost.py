@@ -28,6 +28,7 @@ from nni.nas.space import RawFormatModelSpace
 
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
+from nni_robust.oneshot import LoopOptions
 from nni_robust.space import RACLSpace
 from nni_robust.strategy import RACL
 from nni_robust.training import Recipe
@@ -72,7 +73,7 @@ def share(space: dict[str, int], size: int, batch: int, steps: int) -> tuple[flo
     )
     data.batch_size = batch
     turns = Turns()
-    strategy = RACL(warmup_epochs=0, refresh_every=10**9)
+    strategy = RACL(loop=LoopOptions(warmup_epochs=0, refresh_every=10**9))
     evaluator = AdversarialClassification(
         train_dataloaders=data.train_dataloader(),
         val_dataloaders=data.architecture_dataloader(),

@@ -49,7 +49,10 @@ _PUBLIC = {
         *("StagedSearch", "OneShotSearch", "NetworkTraining", "NetworkAttack"),
     ],
     "manager.host": ["StrategyHost"],
-    "oneshot": ["LipschitzBound", "BoundOptions", "ConstraintOptions", "log_bound"],
+    "oneshot": [
+        *("LipschitzBound", "log_bound"),
+        *("BoundOptions", "ConstraintOptions", "LoopOptions", "WeightOptions"),
+    ],
     "record": ["Record", "read_records"],
     "space": ["RobNetSpace", "RACLSpace"],
     "strategy": ["RobNet", "RACL"],

@@ -1,4 +1,4 @@
-"""Tensor mathematics: every formula a pure function of tensors, without NNI."""
+"""The papers' formulas as pure functions of tensors."""
 
 from __future__ import annotations
 

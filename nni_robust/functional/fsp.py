@@ -1,12 +1,14 @@
-"""The flow of solution procedure (FSP) of a cell, and how far an attack moves it."""
+"""The flow of solution procedure (FSP) matrix of a cell, and how far an attack moves it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 from torch.nn import functional as F
+
+from nni_robust.check import check_choice
 
 Normalize = Literal["unit", "none"]
 Pool = Literal["max", "avg"]
@@ -17,15 +19,15 @@ _POOLS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "avg": F.adaptive_avg_pool2d,
 }
 
-# Stands in for the length of a channel vector that is 0 (dead ReLUs, cells without edges), which
-# then stays 0. Features are of the order of 1, so no other vector is touched.
+# Replaces the length of a channel vector that is 0 (dead ReLUs, cells without edges), which then
+# stays 0. Features are of the order of 1, so no other vector changes.
 _MIN_LENGTH = 1e-12
 
 
 def fsp_matrix(
     a: Tensor, b: Tensor, *, normalize: Normalize = "unit", pool: Pool = "max"
 ) -> Tensor:
-    r"""Correlate the channels of two feature maps over all positions.
+    r"""Return the correlations of the channels of two feature maps over all positions.
 
     .. math::
 
@@ -39,19 +41,19 @@ def fsp_matrix(
         Features that leave the cell, shape ``(N, C_out, H, W)``.
     normalize
         ``"unit"`` divides the channel vector of every position by its l_2 norm, after pooling;
-        ``"none"`` takes the features as they are.
+        ``"none"`` uses the features as they are.
     pool
-        How the larger map is brought to the size of the smaller one, where they differ.
+        How the larger map is reduced to the size of the smaller one, if they differ.
 
     Returns
     -------
     matrix
-        One matrix an image, shape ``(N, C_in, C_out)``.
+        One matrix per image, shape ``(N, C_in, C_out)``.
 
     Notes
     -----
-    [RobNets] Eq. 3, which has no normalisation. The values that the paper gives are out of reach
-    of the literal formula, so ``"unit"`` is the default and ``"none"`` is the equation as printed.
+    [RobNets] Eq. 3, which has no normalisation. The literal formula (``"none"``) cannot produce the
+    values that the paper reports, so ``"unit"`` is the default.
 
     Examples
     --------
@@ -61,8 +63,8 @@ def fsp_matrix(
     tensor([[[ 9., 12.],
              [12., 16.]]])
     """
-    _check_choice("normalize", normalize, ["unit", "none"])
-    _check_choice("pool", pool, list(_POOLS))
+    check_choice("normalize", normalize, get_args(Normalize))
+    check_choice("pool", pool, get_args(Pool))
     if a.dim() != 4 or b.dim() != 4 or len(a) != len(b):
         raise ValueError(
             "a and b must be feature maps (N, C, H, W) of the same images, "
@@ -84,7 +86,7 @@ def fsp_distance(
     pool: Pool = "max",
     reduction: Reduction = "sum",
 ) -> Tensor:
-    r"""Measure how far an attack moves the FSP matrix of a cell.
+    r"""Return how far an attack moves the FSP matrix of a cell.
 
     .. math::
 
@@ -93,9 +95,9 @@ def fsp_distance(
     Parameters
     ----------
     clean
-        Features that enter and leave the cell on x, as in `fsp_matrix`.
+        Features that enter and leave the cell for x, as in `fsp_matrix`.
     attacked
-        The same features on x'.
+        The same features for x'.
     normalize, pool
         As in `fsp_matrix`.
     reduction
@@ -104,14 +106,21 @@ def fsp_distance(
     Returns
     -------
     distance
-        One distance an image, shape ``(N,)``.
+        One distance per image, shape ``(N,)``.
 
     Notes
     -----
     [RobNets] Eq. 4, before its mean over the images. The paper does not say whether its squared
     norm is a sum or a mean.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a, b = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+    >>> fsp_distance((a, a), (a, b))
+    tensor([1.])
     """
-    _check_choice("reduction", reduction, ["sum", "mean"])
+    check_choice("reduction", reduction, get_args(Reduction))
     before = fsp_matrix(*clean, normalize=normalize, pool=pool)
     after = fsp_matrix(*attacked, normalize=normalize, pool=pool)
     if before.shape != after.shape:
@@ -124,7 +133,7 @@ def fsp_distance(
 
 
 def _same_size(a: Tensor, b: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
-    """Pool the larger map to the size of the smaller one."""
+    """Return the maps, the larger one pooled to the size of the smaller one."""
     size_a, size_b = (a.shape[2], a.shape[3]), (b.shape[2], b.shape[3])
     if size_a == size_b:
         return a, b
@@ -136,8 +145,3 @@ def _same_size(a: Tensor, b: Tensor, pool: Pool) -> tuple[Tensor, Tensor]:
         "one of a and b must be at least as large as the other in height and width, "
         f"got sizes {size_a} and {size_b}."
     )
-
-
-def _check_choice(argument: str, value: str, known: list[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument} must be one of {known}, got {value!r}.")

@@ -1,4 +1,4 @@
-"""Confidence intervals of an accuracy: what a sample of images says of all images."""
+"""Confidence intervals of an accuracy that was measured on a sample of images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Literal, get_args
 
 from scipy.stats import binomtest
 
+from nni_robust.check import check_choice, check_share
+
 IntervalMethod = Literal["wilson", "clopper_pearson"]
 
-_NAMES_IN_SCIPY = {"wilson": "wilson", "clopper_pearson": "exact"}
+_SCIPY_NAMES = {"wilson": "wilson", "clopper_pearson": "exact"}
 
 
 def accuracy_interval(
@@ -18,26 +20,26 @@ def accuracy_interval(
     confidence: float = 0.95,
     method: IntervalMethod = "wilson",
 ) -> tuple[float, float]:
-    r"""Bound the accuracy that lies behind a count of right answers.
+    r"""Return a confidence interval of the accuracy behind a count of correct predictions.
 
-    Images are taken as drawn independently. What differs between training runs is not in it.
+    Images count as drawn independently. Differences between training runs are not included.
 
     Parameters
     ----------
     num_right
-        Images answered right.
+        Images classified correctly, from 0 to ``num_images``.
     num_images
-        Images asked, at least 1.
+        Images classified, at least 1.
     confidence
-        Share of such intervals that hold the accuracy, in (0, 1).
+        Share of such intervals that contain the accuracy, in (0, 1).
     method
-        ``wilson`` inverts the score test and is near its confidence on average;
-        ``clopper_pearson`` inverts the exact test and never falls below it.
+        ``wilson`` inverts the score test, and its coverage is close to ``confidence`` on average;
+        ``clopper_pearson`` inverts the exact test, and its coverage is never below.
 
     Returns
     -------
     low, high
-        Fractions.
+        Fractions, in [0, 1].
 
     Notes
     -----
@@ -61,11 +63,9 @@ def accuracy_interval(
             f"num_right must lie between 0 and num_images, and num_images must be at least 1, "
             f"got {num_right!r} and {num_images!r}."
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
-    if method not in get_args(IntervalMethod):
-        raise ValueError(f"method must be one of {list(_NAMES_IN_SCIPY)}, got {method!r}.")
+    check_share("confidence", confidence)
+    check_choice("method", method, get_args(IntervalMethod))
     interval = binomtest(num_right, num_images).proportion_ci(
-        confidence_level=confidence, method=_NAMES_IN_SCIPY[method]
+        confidence_level=confidence, method=_SCIPY_NAMES[method]
     )
     return float(interval.low), float(interval.high)

@@ -1,4 +1,4 @@
-"""Log-normal weights: their sums and products, and a network's Lipschitz bound built of them."""
+"""Sums and products of log-normal weights, and the Lipschitz bound of a network built from them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Form = Literal["corrected", "printed"]
+from nni_robust.check import check_choice, check_share
+
+SumForm = Literal["corrected", "printed"]
 
 
 def log_normal_sum(
-    mu: Tensor, variance: Tensor, *, mask: Tensor | None = None, form: Form = "corrected"
+    mu: Tensor, variance: Tensor, *, mask: Tensor | None = None, form: SumForm = "corrected"
 ) -> tuple[Tensor, Tensor]:
     r"""Approximate a sum of independent log-normals by one log-normal.
 
-    Mean and variance of the sum are matched exactly (Fenton--Wilkinson):
+    The mean and variance of the sum are matched exactly (Fenton--Wilkinson):
 
     .. math::
 
@@ -27,11 +29,11 @@ def log_normal_sum(
     Parameters
     ----------
     mu
-        Means of the underlying normals, shape ``(..., K)``; may be anything where a term is absent.
+        Means of the underlying normals, shape ``(..., K)``; any value where a term is absent.
     variance
         Variances of the underlying normals, same shape, not negative; 0 is a constant term.
     mask
-        True where a term is present, same shape; without it all are. An absent term contributes
+        True where a term is present, same shape; None if all are. An absent term contributes
         nothing and receives a gradient of exactly 0.
     form
         ``"corrected"`` is the formula above; ``"printed"`` has the numerator of [RACL] Eq. 12.
@@ -40,13 +42,13 @@ def log_normal_sum(
     -------
     m, s2
         Mean and variance of the underlying normal of the sum, shape ``(...)``; minus infinity and
-        0 where no term is present.
+        0 if no term is present.
 
     Notes
     -----
     [RACL] Eq. 11. The numerator of Eq. 12 is printed as
-    :math:`\sum_k e^{2\mu_k + \sigma_k^2 / 2} (e^{\sigma_k^2 / 2} - 1)`, which contradicts Eq. 11,
-    from which it comes, and does not return a single term as it is: it halves a small variance.
+    :math:`\sum_k e^{2\mu_k + \sigma_k^2 / 2} (e^{\sigma_k^2 / 2} - 1)`. This contradicts Eq. 11,
+    from which it is derived, and it changes a single term: a small variance is halved.
 
     Examples
     --------
@@ -55,8 +57,7 @@ def log_normal_sum(
     >>> log_normal_sum(torch.tensor([2.0]), torch.tensor([0.25]))  # one term is its own sum
     (tensor(2.), tensor(0.2500))
     """
-    if form not in get_args(Form):
-        raise ValueError(f"form must be one of {list(get_args(Form))}, got {form!r}.")
+    check_choice("form", form, get_args(SumForm))
     _check_same_shape(mu=mu, variance=variance)
     if mask is None:
         mask = torch.ones_like(mu, dtype=torch.bool)
@@ -64,9 +65,9 @@ def log_normal_sum(
     absent, empty = ~mask, ~mask.any(-1)  # (..., K), (...)
     variance = variance.masked_fill(absent, 0)
     log_mean = (mu + variance / 2).masked_fill(absent, -math.inf)
-    # A row without terms is computed at an arbitrary place, so that no gradient becomes NaN.
+    # A row without terms is computed at an arbitrary point, so that no gradient becomes NaN.
     log_mean = log_mean.masked_fill(empty.unsqueeze(-1), 0)
-    # Every term's variance over its squared mean; as printed, 1 - e^(-v / 2) is left of it.
+    # Every term's variance over its squared mean; as printed, this becomes 1 - e^(-v / 2).
     relative = variance.expm1() if form == "corrected" else -(-variance / 2).expm1()
     s2 = (log_mean.softmax(-1).square() * relative).sum(-1).log1p()
     m = log_mean.logsumexp(-1) - s2 / 2
@@ -74,7 +75,7 @@ def log_normal_sum(
 
 
 def log_normal_product(mu: Tensor, variance: Tensor, *, dim: int = -1) -> tuple[Tensor, Tensor]:
-    r"""Multiply independent log-normals, which is exact.
+    r"""Return the product of independent log-normals, which is exact.
 
     .. math:: m = \sum_k \mu_k, \qquad s^2 = \sum_k \sigma_k^2.
 
@@ -85,12 +86,17 @@ def log_normal_product(mu: Tensor, variance: Tensor, *, dim: int = -1) -> tuple[
     variance
         Variances of the underlying normals, same shape.
     dim
-        The axis over which the factors run.
+        The axis of the factors.
 
     Returns
     -------
     m, s2
         Mean and variance of the underlying normal of the product, without that axis.
+
+    Examples
+    --------
+    >>> log_normal_product(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.5]))
+    (tensor(3.), tensor(1.))
     """
     _check_same_shape(mu=mu, variance=variance)
     return mu.sum(dim), variance.sum(dim)
@@ -105,7 +111,7 @@ def lipschitz_log_normal(
     beta_variance: Tensor,
     incoming: Tensor,
     node_type: Tensor | None = None,
-    form: Form = "corrected",
+    form: SumForm = "corrected",
 ) -> tuple[Tensor, Tensor]:
     r"""Approximate the Lipschitz bound of a network with random weights by one log-normal.
 
@@ -119,17 +125,17 @@ def lipschitz_log_normal(
     ----------
     alpha_mu, alpha_variance
         Underlying normals of the weights of the operations, shape ``(E, O)`` for the E edges of
-        all cells together.
+        all cells.
     log_lipschitz
         Logarithms of the Lipschitz constants of the operations, shape ``(E, O)``; minus infinity
         for the zero operation and for padding.
     beta_mu, beta_variance
         Underlying normals of the weights of the inputs, shape ``(N, I)`` for the N nodes of all
-        cells together.
+        cells.
     incoming
-        Which edge each input of a node is, shape ``(N, I)``; -1 is padding.
+        The edge of each input of a node, shape ``(N, I)``; -1 is padding.
     node_type
-        Nodes of the same number share their draws, shape ``(N,)``. Without it all draws are
+        Nodes with the same number share their draws, shape ``(N,)``. None makes all draws
         independent, as the paper assumes.
     form
         As in `log_normal_sum`, for the sum over the inputs of a node.
@@ -141,26 +147,26 @@ def lipschitz_log_normal(
 
     Notes
     -----
-    [RACL] Eq. 10-12, with C = 1, which a target for the bound takes in. A node that no operation
-    with a positive constant reaches is left out of the product.
+    [RACL] Eq. 10--12, with C = 1, since the target of the bound can absorb C. A node that no
+    operation with a positive constant reaches is left out of the product.
 
-    The cells of one type share alpha and beta, which the paper leaves aside when it adds up the
-    variances. Nodes that share their draws rise and fall together, so their standard deviations
-    add: :math:`\sigma^2 = \sum_t (\sum_{j \in t} s_j)^2`. This is exact where a type's operations
-    have the same constants in all cells, up to a factor, and an upper estimate otherwise.
+    The cells of one type share alpha and beta, which the paper ignores when it adds the variances.
+    Nodes that share their draws rise and fall together, so their standard deviations add:
+    :math:`\sigma^2 = \sum_t (\sum_{j \in t} s_j)^2`. This is exact if the operations of a type have
+    the same constants in all cells, up to a factor, and an upper estimate otherwise.
     """
     _check_same_shape(alpha_mu=alpha_mu, alpha_variance=alpha_variance, log_lipschitz=log_lipschitz)
     _check_same_shape(beta_mu=beta_mu, beta_variance=beta_variance, incoming=incoming)
     if node_type is not None and node_type.shape != incoming.shape[:1]:
         raise ValueError(
-            f"node_type must have one entry a row of incoming, {(len(incoming),)}, "
+            f"node_type must have one entry per row of incoming, {(len(incoming),)}, "
             f"got shape {tuple(node_type.shape)}."
         )
     edge_m, edge_s2 = log_normal_sum(
         alpha_mu + log_lipschitz, alpha_variance, mask=~log_lipschitz.isneginf()
     )  # (E,)
     node_m, node_s2 = log_normal_sum(
-        beta_mu + edge_m[incoming],  # the -1 of padding reads the last edge, to be masked
+        beta_mu + edge_m[incoming],  # the -1 of padding reads the last edge, which is masked
         beta_variance + edge_s2[incoming],
         mask=(incoming >= 0) & ~edge_m.isneginf()[incoming],
         form=form,
@@ -179,7 +185,7 @@ def confidence_constraint(
     log_target: float | Tensor,
     exact_sigma: bool = False,
 ) -> Tensor:
-    r"""Measure by how much a quantile of a log-normal exceeds its target.
+    r"""Return by how much a quantile of a log-normal exceeds its target.
 
     .. math:: c = \mu + \Phi^{-1}(\eta) \, \sigma^2 - \ln \lambda^*.
 
@@ -188,22 +194,22 @@ def confidence_constraint(
     mu, variance
         The underlying normal of the Lipschitz bound.
     confidence
-        The quantile eta, between 0 and 1.
+        The quantile eta, in (0, 1).
     log_target
-        Logarithm of the value under which the quantile is to stay.
+        Logarithm of the value that the quantile must not exceed.
     exact_sigma
-        Take sigma in place of its square, as the quantile has it.
+        True uses sigma, as the exact quantile does; False uses its square, as the paper does.
 
     Returns
     -------
     c
-        At most 0 where the constraint holds, shape as ``mu``.
+        At most 0 where the constraint holds, same shape as ``mu``.
 
     Notes
     -----
-    [RACL] Eq. 16, which replaces the sigma of Eq. 15 by its square: what holds at c = 0 is then
-    not the confidence eta but :math:`\Phi(\Phi^{-1}(\eta) \, \sigma)`. With ``exact_sigma`` it is
-    Eq. 15; the gradient of sigma at a variance of 0, which does not exist, is given as 0.
+    [RACL] Eq. 16, which replaces the sigma of Eq. 15 by its square: at c = 0 the confidence is
+    then not eta but :math:`\Phi(\Phi^{-1}(\eta) \, \sigma)`. With ``exact_sigma`` it is Eq. 15. The
+    gradient of sigma at a variance of 0 does not exist; it is returned as 0.
 
     Examples
     --------
@@ -211,8 +217,7 @@ def confidence_constraint(
     >>> confidence_constraint(mu, variance, confidence=0.9, log_target=0.0, exact_sigma=True)
     tensor(1.6408)
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+    check_share("confidence", confidence)
     quantile: float = torch.special.ndtri(torch.tensor(confidence, dtype=torch.float64)).item()
     return mu + quantile * (_root(variance) if exact_sigma else variance) - log_target
 
@@ -225,14 +230,19 @@ def probability_below(mu: Tensor, variance: Tensor, log_target: float | Tensor) 
     Parameters
     ----------
     mu, variance
-        The underlying normal; with a variance of 0 the probability is 0 or 1.
+        The underlying normal; at a variance of 0 the probability is 0 or 1.
     log_target
         Logarithm of the target.
 
     Returns
     -------
     probability
-        What [RACL] asks to be at least eta, shape as ``mu``.
+        Same shape as ``mu``. [RACL] requires it to be at least eta.
+
+    Examples
+    --------
+    >>> probability_below(torch.tensor(0.0), torch.tensor(1.0), 0.0)
+    tensor(0.5000)
     """
     gap = log_target - mu
     sigma = _root(variance)
@@ -242,7 +252,7 @@ def probability_below(mu: Tensor, variance: Tensor, log_target: float | Tensor) 
 
 
 def _covariance_within(s2: Tensor, node_type: Tensor) -> Tensor:
-    """Sum ``s_j s_k`` over all pairs of different nodes of one type."""
+    """Return the sum of ``s_j s_k`` over all pairs of different nodes of one type."""
     sigma = _root(s2)
     same = (node_type.unsqueeze(1) == node_type).fill_diagonal_(False)  # (N, N)
     return (sigma.unsqueeze(1) * sigma * same).sum()

@@ -1,4 +1,4 @@
-"""Balls around images, points in them and directions of ascent, for the l_inf and the l_2 norm."""
+"""Projections onto balls, random points in them, and ascent directions, in l_inf and l_2."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from nni_robust.check import check_choice
+
 Norm = Literal["linf", "l2"]
 
-_EACH_IMAGE = (1, 2, 3)  # the dimensions over which the norm of one image runs
+_EACH_IMAGE = (1, 2, 3)  # the dimensions of one image
 
 
 def check_norm(norm: str) -> None:
-    """Raise a ValueError unless ``norm`` names a norm of this module."""
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm must be one of {list(get_args(Norm))}, got {norm!r}.")
+    """Raise a SettingError unless ``norm`` is one of :data:`Norm`."""
+    check_choice("norm", norm, get_args(Norm))
 
 
 def project_ball(x_adv: Tensor, x: Tensor, *, norm: Norm, epsilon: float) -> Tensor:
-    """Project every image onto the ball around its original.
+    """Return every image projected onto the ball around its original.
 
     Parameters
     ----------
@@ -51,18 +52,18 @@ def project_ball(x_adv: Tensor, x: Tensor, *, norm: Norm, epsilon: float) -> Ten
         delta = delta.clamp_(-epsilon, epsilon)
     else:
         length = torch.linalg.vector_norm(delta, dim=_EACH_IMAGE, keepdim=True)  # (N, 1, 1, 1)
-        # What is inside keeps its length; the least positive number covers a ball of radius 0.
+        # Inside the ball the length stays; the least positive number covers a ball of radius 0.
         delta = delta * (epsilon / length.clamp_min(max(epsilon, torch.finfo(x.dtype).tiny)))
     return delta.add_(x)
 
 
 def project_image_range(x_adv: Tensor) -> Tensor:
-    """Project every pixel onto [0, 1]."""
+    """Return the images with every pixel clipped to [0, 1]."""
     return x_adv.clamp(0, 1)
 
 
 def uniform_in_ball(x: Tensor, *, norm: Norm, epsilon: float, generator: torch.Generator) -> Tensor:
-    """Draw one point of the ball around every image, uniformly by volume.
+    """Return one random point of the ball around every image, uniform by volume.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def uniform_in_ball(x: Tensor, *, norm: Norm, epsilon: float, generator: torch.G
     epsilon
         Radius of the balls, at least 0.
     generator
-        Where the draw comes from; it is made on the generator's device and moved to that of ``x``.
+        Source of the draw, which is made on its device and moved to the device of ``x``.
 
     Returns
     -------
@@ -82,8 +83,8 @@ def uniform_in_ball(x: Tensor, *, norm: Norm, epsilon: float, generator: torch.G
 
     Notes
     -----
-    In l_2 a Gaussian direction is scaled by the D-th root of a uniform number, D the number of
-    entries of an image: a ball of radius r holds the share r^D of the volume.
+    In l_2, a Gaussian direction is scaled by the D-th root of a uniform number, where D is the
+    number of entries of an image: a ball of relative radius r holds the share r^D of the volume.
     """
     check_norm(norm)
     device, dtype = generator.device, x.dtype
@@ -99,7 +100,7 @@ def uniform_in_ball(x: Tensor, *, norm: Norm, epsilon: float, generator: torch.G
 
 
 def steepest_ascent(gradient: Tensor, *, norm: Norm) -> Tensor:
-    r"""Find the unit step along which a linear function grows most, for every image.
+    r"""Return the unit step along which a linear function grows most, for every image.
 
     .. math::
 
@@ -109,7 +110,7 @@ def steepest_ascent(gradient: Tensor, *, norm: Norm) -> Tensor:
     Parameters
     ----------
     gradient
-        Gradients, shape ``(N, C, H, W)``, of any magnitude.
+        Gradients, shape ``(N, C, H, W)``, of any finite magnitude.
     norm
         The norm in which the step has length 1.
 
@@ -127,8 +128,8 @@ def steepest_ascent(gradient: Tensor, *, norm: Norm) -> Tensor:
     check_norm(norm)
     if norm == "linf":
         return gradient.sign()
-    # Divided by the largest entry first: the squares of a saturated network's gradient vanish in
-    # float32. The least positive number stands in for the norm of an image without gradient.
+    # Divide by the largest entry first: the squares of a saturated network's gradient vanish in
+    # float32. The least positive number replaces the norm of an image without gradient.
     tiny = torch.finfo(gradient.dtype).tiny
     gradient = gradient / gradient.abs().amax(_EACH_IMAGE, keepdim=True).clamp_min(tiny)
     length = torch.linalg.vector_norm(gradient, dim=_EACH_IMAGE, keepdim=True)  # (N, 1, 1, 1)

@@ -15,7 +15,7 @@ from nni_robust.atomic import replacing
 from nni_robust.evaluator.report_to_nni import report_intermediate
 from nni_robust.job.base import Metrics
 from nni_robust.job.measure import Probe, Screen, mean_metrics
-from nni_robust.oneshot.admm import ADMMModule
+from nni_robust.oneshot.racl_module import RACLModule
 from nni_robust.results.files import save_weights
 from nni_robust.space import sampler_of
 
@@ -167,7 +167,7 @@ def look_at_supernet(probe: Probe, search: BaseOneShotLightningModule) -> Metric
         operation.
     """
     metrics = probe.measure(search.model)
-    if not isinstance(search, ADMMModule):
+    if not isinstance(search, RACLModule):
         return metrics
     report = search.report()
     state = {short: report[name] for name, short in SHORT_NAMES.items() if name in report}

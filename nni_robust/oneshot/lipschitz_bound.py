@@ -1,70 +1,26 @@
-"""The bound of a network's Lipschitz constant, put together from its choices."""
+"""The bound on a supernet's Lipschitz constant, computed from its nodes."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nni_robust.check import SettingError, did_you_mean
 from nni_robust.functional.lognormal import lipschitz_log_normal
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.oneshot.mixture import JoinsChoices
 from nni_robust.oneshot.node import MixedEdge, MixedNode
-from nni_robust.op.lipschitz import LipschitzConstants
+from nni_robust.oneshot.options import BoundOptions
+from nni_robust.op.lipschitz_constants import LipschitzConstants
 
 _logger = logging.getLogger(__name__)
 
-_FIRST_ITERATIONS = 20  # of the power iteration; warm-started refreshes take _ITERATIONS
-_ITERATIONS = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoundOptions:
-    """How the bound is taken.
-
-    Attributes
-    ----------
-    lipschitz
-        Constant of a convolution: ``operator``, the norm of each linear part of the operation, as
-        it is applied; ``layers``, the product over its layers; ``reshaped``, the norm of the
-        weights as matrices.
-    fold_batch_norm
-        Whether the scale of batch norms counts; the paper leaves it out.
-    pooling
-        Constants of poolings: those of the ``paper``, or true norms, ``operator``.
-    constants
-        Constants by the name of a candidate, for operations that cannot be measured.
-    eq12
-        ``corrected``, or as ``printed`` in the paper.
-    cell_correlation
-        ``independent`` cells, as the paper assumes, or ``shared`` draws, as they are.
-    """
-
-    lipschitz: Literal["operator", "layers", "reshaped"] = "operator"
-    fold_batch_norm: bool = False
-    pooling: Literal["paper", "operator"] = "paper"
-    constants: Mapping[str, float] = field(default_factory=dict)
-    eq12: Literal["corrected", "printed"] = "corrected"
-    cell_correlation: Literal["independent", "shared"] = "independent"
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "lipschitz": ("operator", "layers", "reshaped"),
-            "pooling": ("paper", "operator"),
-            "eq12": ("corrected", "printed"),
-            "cell_correlation": ("independent", "shared"),
-        }
-        for name, words in allowed.items():
-            if getattr(self, name) not in words:
-                raise ValueError(f"{name} must be one of {words}, got {getattr(self, name)!r}.")
-        for name, value in self.constants.items():
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"constants[{name!r}] must not be negative, got {value!r}.")
+_FIRST_ITERATIONS = 20  # power iterations of the first measurement
+_ITERATIONS = 2  # of later ones, which continue from the last vectors
 
 
 class LipschitzBound:
@@ -77,38 +33,47 @@ class LipschitzBound:
     Parameters
     ----------
     nodes
-        Of a network that has run, so that the sizes of its feature maps are known.
+        Nodes of a network that has run once, so that the sizes of its feature maps are known.
     rows
         From a label to its row in the table of weights.
     options
-        How the bound is taken.
+        How the bound is computed.
     required
-        Whether a network of which nothing can be measured is refused, or has the bound 1.
+        True refuses a network if none of its operations can be measured; False gives it the
+        bound 1.
 
     Attributes
     ----------
     nodes
         As given.
     unknown
-        From the name of a candidate to why it cannot be measured; it is left out of the bound.
+        From the name of a candidate to why it cannot be measured. The bound leaves it out.
 
     Raises
     ------
-    ValueError
-        If ``constants`` names no operation, or no operation at all can be measured.
+    SettingError
+        If ``options.constants`` names no operation, or no operation can be measured.
+    RuntimeError
+        If the network has not run yet.
+
+    Notes
+    -----
+    [RACL] Eq. 10.
     """
 
     def __init__(
         self,
         nodes: Sequence[MixedNode],
         rows: Mapping[str, int],
-        options: BoundOptions = BoundOptions(),  # an immutable value
+        options: BoundOptions = BoundOptions(),  # noqa: B008  # an immutable value
         *,
         required: bool = True,
     ) -> None:
         self.options = options
         self.nodes = list(nodes)
         self._edges = [edge for node in nodes for edge in node.edges]
+        if all(edge.size is None for edge in self._edges):
+            raise RuntimeError("the network must run once before its Lipschitz bound is computed.")
         self._places = [
             (number, column, name)
             for number, edge in enumerate(self._edges)
@@ -117,7 +82,10 @@ class LipschitzBound:
         names = sorted({name for _, _, name in self._places})
         for name in options.constants:
             if name not in names:
-                raise ValueError(f"constants must be of {names}, got {name!r}.")
+                hint = did_you_mean(name, names)
+                raise SettingError(
+                    f"must name operations, one of {names}, got {name!r}.{hint}", "constants"
+                )
         self.constants = self._measure(self._edges)
         plain = len(rows)  # the row of weights that are all 1
         self._alpha = torch.tensor(
@@ -133,15 +101,16 @@ class LipschitzBound:
             self._places[int(key)][2]: reason for key, reason in self.constants.unknown.items()
         }
         if required and len(self.constants.unknown) == len(self._places):
-            raise ValueError(
-                f"the space must have an operation whose Lipschitz constant can be measured, but "
-                f"of {sorted(self.unknown)} none can: {next(iter(self.unknown.values()))} Give "
-                "them in `constants`."
+            raise SettingError(
+                f"must have an operation whose Lipschitz constant can be measured, but none of "
+                f"{sorted(self.unknown)} can: {next(iter(self.unknown.values()))} Set their "
+                "constants with `constants`.",
+                "space",
             )
         for name, reason in self.unknown.items():
             _logger.warning(
-                "The operation %r is left out of the bound, since %s Give its Lipschitz constant "
-                "in `constants`.",
+                "The operation %r is left out of the bound: %s Set its Lipschitz constant with "
+                "`constants`.",
                 name,
                 reason,
             )
@@ -152,7 +121,7 @@ class LipschitzBound:
         return self._log_lipschitz is not None
 
     def refresh(self) -> None:
-        """Measure the constants of all operations with the weights that they have now."""
+        """Measure the constants of all operations with their present weights."""
         values = self.constants.update(_ITERATIONS if self.measured else _FIRST_ITERATIONS)
         width = max(column for _, column, _ in self._places) + 1
         table = values.new_full((len(self._edges), width), -math.inf)
@@ -161,12 +130,17 @@ class LipschitzBound:
         self._log_lipschitz = table
 
     def __call__(self, mu: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and variance of the logarithm of the bound, two scalars.
+        """Return mean and variance of the logarithm of the bound, two scalars.
 
         Parameters
         ----------
         mu, variance
             The table of underlying normals, shape (G, M) each.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`refresh` has not been called.
         """
         if self._log_lipschitz is None:
             raise RuntimeError("the constants must be measured first: call refresh().")
@@ -191,12 +165,12 @@ class LipschitzBound:
         )
 
     def shares(self, weights: LogNormalWeights) -> dict[str, float]:
-        r"""Give the share of every operation in the bound, by name; they sum to 1.
+        r"""Return the share of every operation in the bound, by name; they sum to 1.
 
         The share of an operation is :math:`\partial \mu / \partial \mu_o`, summed over its edges:
-        by how much the bound moves with its weight.
+        how much the bound moves with its weight.
         """
-        mu, variance = (table.detach() for table in weights.log_normals())
+        mu, variance = (table.detach() for table in weights.underlying_normals())
         mu.requires_grad_()
         (gradient,) = torch.autograd.grad(self(mu, variance)[0], mu)
         totals: dict[str, float] = {}
@@ -212,7 +186,7 @@ class LipschitzBound:
         return {name: value / whole for name, value in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a resumed search needs: sizes, constants, and where their iterations stand."""
+        """Return what a resumed search needs: sizes, constants, vectors of the power iterations."""
         return {
             "sizes": [list(edge.size or (1, 1)) for edge in self._edges],
             "log_lipschitz": self._log_lipschitz,
@@ -220,7 +194,7 @@ class LipschitzBound:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore the constants of :meth:`state_dict`; the edges must have its sizes already."""
         self._log_lipschitz = state["log_lipschitz"]
         self.constants.load_state_dict(state["constants"])
 
@@ -244,64 +218,6 @@ class LipschitzBound:
         )
 
 
-def log_bound(
-    network: nn.Module,
-    x: Tensor,
-    options: BoundOptions = BoundOptions(),  # an immutable value
-) -> float | None:
-    """Measure the logarithm of the bound of a network without weighed choices.
-
-    Parameters
-    ----------
-    network
-        A frozen network whose cells say what their nodes add; see
-        :class:`nni_robust.oneshot.mixture.JoinsChoices`.
-    x
-        Images, (N, C, H, W), to run it once.
-    options
-        How the bound is taken.
-
-    Returns
-    -------
-    float or None
-        The sum over nodes of the logarithm of what their operations' constants add up to; None if
-        the network says nothing of its nodes.
-    """
-    joined = [
-        layers
-        for module in network.modules()
-        if isinstance(module, JoinsChoices)
-        for _, layers in module.lipschitz_nodes()
-    ]
-    if not joined:
-        return None
-    nodes = [MixedNode(None, [_plain_edge(layer) for layer in layers]) for layers in joined]
-    edges = [edge for node in nodes for edge in node.edges]
-    hooks = [
-        next(iter(edge.operations.values())).register_forward_pre_hook(
-            lambda _, inputs, edge=edge: edge.see(inputs[0])
-        )
-        for edge in edges
-    ]
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            network(x)
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
-    bound = LipschitzBound(nodes, {}, options)
-    bound.refresh()
-    mu, _ = bound(x.new_zeros(0, 1), x.new_zeros(0, 1))
-    return float(mu)
-
-
-def _plain_edge(layer: nn.Module) -> MixedEdge:
-    return MixedEdge(None, {type(layer).__name__: layer})
-
-
 def _kind(node: MixedNode) -> tuple[str | None, ...]:
     return (node.label, *(edge.label for edge in node.edges))
 
@@ -316,6 +232,6 @@ def _table_of_edges(nodes: Sequence[MixedNode]) -> Tensor:
 
 
 def _with_plain_row(table: Tensor, width: int) -> Tensor:
-    """Add the row of weights that are 1 for sure, and bring the table to a width."""
+    """Append the row of weights that are always 1, and set the width of the table."""
     padding = (0, max(0, width - table.shape[1]), 0, 1)
     return nn.functional.pad(table, padding)[:, :width]

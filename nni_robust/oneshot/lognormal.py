@@ -1,51 +1,49 @@
-"""The log-normal variables by which choices are weighed."""
+"""The log-normal variables that weight operations and inputs, and the weights in use."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-Rank = Literal["median", "mean", "lower", "sampled"]
+from nni_robust.oneshot.options import SIGMA_RANGE, WeightOptions
 
-_INITIAL_SPREAD = 1e-3  # of mu, as in PC-DARTS, so that no two choices start equal
-_SIGMA_RANGE = (1e-3, 1.0)
+_INITIAL_SPREAD = 1e-3  # of mu, as in PC-DARTS, so that no two candidates start equal
 
 
 class LogNormalWeights(nn.Module):
-    r"""The log-normal variables of a search, one row a choice.
+    r"""The log-normal variables of a search, one row per choice.
 
     .. math:: z = \mu + \sigma \epsilon, \qquad \alpha = e^z, \qquad \epsilon \sim N(0, 1)
 
-    Choices of one label share a row, so all cells of a kind share their draws. A row starts at the
-    median 1 / n for its n candidates.
+    Choices with the same label share a row, so all cells of one kind share their draws. The
+    medians of a row with n candidates start at 1 / n.
 
     Parameters
     ----------
     sizes
-        For every label the number of its candidates.
-    initial_sigma
-        Where the standard deviations start, in [1e-3, 1], the range that they keep.
-    confidence_learning
-        False fixes every standard deviation at 0: plain trainable weights.
-    normalize
-        Whether the expected weights of a row are made to sum to 1 before they are used, in the
-        network and in the bound. The Fenton-Wilkinson approximation does not hold for the result.
-    rank
-        Which number decides at the end: the ``median`` :math:`\mu`; the ``mean``
-        :math:`\mu + \sigma^2 / 2`; ``lower``, :math:`\mu - k \sigma`; ``sampled``, one draw.
-    rank_deviations
-        k of ``lower``.
+        From the label of a choice to its number of candidates.
+    options
+        Initial values, and how candidates are ranked.
     seed
-        Of the start.
+        Seed of the initial medians and of the draw of ``rank="sampled"``.
+
+    Attributes
+    ----------
+    mu, log_sigma
+        Parameters, shape (G, M) for G choices of at most M candidates.
+    rows
+        From a label to its row.
+    present
+        True where a row has a candidate, shape (G, M).
 
     Notes
     -----
-    [RACL] Sec. 2.3. The paper gives no start: the medians are where softmax starts in PC-DARTS,
-    sigma is 0.1.
+    [RACL] Sec. 2.3. The paper gives no initial values. The medians are those of PC-DARTS, where
+    softmax starts; sigma is 0.1.
     """
 
     present: Tensor
@@ -53,102 +51,104 @@ class LogNormalWeights(nn.Module):
     def __init__(
         self,
         sizes: Mapping[str, int],
+        options: WeightOptions = WeightOptions(),  # noqa: B008  # an immutable value
         *,
-        initial_sigma: float = 0.1,
-        confidence_learning: bool = True,
-        normalize: bool = False,
-        rank: Rank = "median",
-        rank_deviations: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        low, high = _SIGMA_RANGE
-        if not low <= initial_sigma <= high:
-            raise ValueError(f"initial_sigma must lie in [{low}, {high}], got {initial_sigma!r}.")
-        if rank not in ("median", "mean", "lower", "sampled"):
-            raise ValueError(f"rank must be 'median', 'mean', 'lower' or 'sampled', got {rank!r}.")
-        if rank_deviations < 0:
-            raise ValueError(f"rank_deviations must not be negative, got {rank_deviations!r}.")
-        self.rows = {label: row for row, label in enumerate(sizes)}
+        self.options = options
+        self.seed = seed
         self.sizes = dict(sizes)
-        self.confidence_learning = confidence_learning
-        self.normalize = normalize
-        self.rank = rank
-        self.rank_deviations = rank_deviations
+        self.rows = {label: row for row, label in enumerate(sizes)}
         columns = torch.arange(max(sizes.values(), default=0))
         count = torch.tensor(list(sizes.values()))[:, None]
         self.register_buffer("present", columns < count, persistent=False)  # (G, M)
         generator = torch.Generator().manual_seed(seed)
         start = _INITIAL_SPREAD * torch.randn(self.present.shape, generator=generator)
         self.mu = nn.Parameter((start - count.log()) * self.present)
-        self.log_sigma = nn.Parameter(torch.full_like(self.mu, math.log(initial_sigma)))
-        self.log_sigma.requires_grad_(confidence_learning)
-        self._drawn: Tensor | None = None
-        self._ranking: Tensor | None = None
+        self.log_sigma = nn.Parameter(torch.full_like(self.mu, math.log(options.initial_sigma)))
+        self.log_sigma.requires_grad_(options.confidence_learning)
 
-    def log_normals(self) -> tuple[Tensor, Tensor]:
-        """Give mean and variance of the underlying normals, shape (G, M) each, as they are used."""
+    def underlying_normals(self) -> tuple[Tensor, Tensor]:
+        """Return mean and variance of the underlying normals as they are used, (G, M) each."""
         variance = self._sigma() ** 2
-        if not self.normalize:
+        if not self.options.normalize:
             return self.mu, variance
         expected = (self.mu + variance / 2).masked_fill(~self.present, -math.inf)
         return self.mu - expected.logsumexp(1, keepdim=True), variance
 
-    def draw(self, generator: Generator | None) -> None:
-        """Draw all weights anew; without a generator take their medians."""
-        mu, _ = self.log_normals()
-        if generator is None:
-            self._drawn = mu.exp()
-            return
-        noise = torch.randn(mu.shape, generator=generator).to(mu.device)
-        self._drawn = (mu + self._sigma() * noise).exp()
+    def sample(self, generator: Generator) -> Tensor:
+        """Draw all weights, shape (G, M)."""
+        mu, _ = self.underlying_normals()
+        return (mu + self._sigma() * _noise(mu, generator)).exp()
 
-    def __getitem__(self, label: str) -> Tensor:
-        """Give the weights of a choice as last drawn, shape (n,)."""
-        if self._drawn is None:
-            raise RuntimeError("weights must be drawn before the network runs: call draw().")
-        return self._drawn[self.rows[label], : self.sizes[label]]
+    def scores(self, label: str) -> Tensor:
+        """Return the numbers that rank the candidates of a choice, shape (n,)."""
+        with torch.no_grad():
+            mu, variance = self.underlying_normals()
+            if self.options.rank == "mean":
+                mu = mu + variance / 2
+            elif self.options.rank == "lower":
+                mu = mu - self.options.rank_deviations * variance.sqrt()
+            elif self.options.rank == "sampled":
+                # Not the stream of the search's draws, which starts at the seed itself.
+                generator = torch.Generator().manual_seed(self.seed + 1)
+                mu = mu + variance.sqrt() * _noise(mu, generator)
+        return mu.detach()[self.rows[label], : self.sizes[label]]
+
+    def log_medians(self, label: str) -> Tensor:
+        """Return the logarithms of the medians of a choice, shape (n,)."""
+        return self.mu.detach()[self.rows[label], : self.sizes[label]]
 
     def clamp(self) -> None:
-        """Bring the standard deviations back into their range."""
-        low, high = _SIGMA_RANGE
+        """Move the standard deviations back into their range."""
+        low, high = SIGMA_RANGE
         with torch.no_grad():
             self.log_sigma.clamp_(math.log(low), math.log(high))
 
-    def settle(self, generator: Generator) -> None:
-        """Fix the numbers by which candidates are ranked, as of now.
-
-        Parameters
-        ----------
-        generator
-            Of the draw, where the rank is by one.
-        """
-        with torch.no_grad():
-            mu, variance = self.log_normals()
-            self._ranking = {
-                "median": lambda: mu.clone(),
-                "mean": lambda: mu + variance / 2,
-                "lower": lambda: mu - self.rank_deviations * variance.sqrt(),
-                "sampled": lambda: (
-                    mu + variance.sqrt() * torch.randn(mu.shape, generator=generator).to(mu.device)
-                ),
-            }[self.rank]()
-
-    def ranking(self, label: str) -> Tensor:
-        """Give the numbers by which the candidates of a choice are ranked, shape (n,)."""
-        ranking = self.mu.detach() if self._ranking is None else self._ranking
-        return ranking[self.rows[label], : self.sizes[label]]
-
-    def medians(self, label: str) -> Tensor:
-        """Give the logarithms of the medians of a choice, shape (n,)."""
-        return self.mu.detach()[self.rows[label], : self.sizes[label]]
-
     def _sigma(self) -> Tensor:
-        """Give the standard deviations, 0 where there is no candidate."""
-        if not self.confidence_learning:
+        """Return the standard deviations, 0 where there is no candidate."""
+        if not self.options.confidence_learning:
             return torch.zeros_like(self.mu)
         return self.log_sigma.exp() * self.present
 
+
+class CurrentWeights:
+    """The weights that a supernet uses now: the medians, or the last draw.
+
+    All choices of a supernet hold the same object. It is not an ``nn.Module``: the log-normals
+    belong to the search, and not to the parameters and the state of every choice.
+
+    Parameters
+    ----------
+    log_normal
+        The variables.
+    """
+
+    def __init__(self, log_normal: LogNormalWeights) -> None:
+        self.log_normal = log_normal
+        self._drawn: Tensor | None = None
+
+    def __getitem__(self, label: str) -> Tensor:
+        """Return the weights of a choice, shape (n,)."""
+        table = self._drawn
+        if table is None:
+            with torch.no_grad():
+                table = self.log_normal.underlying_normals()[0].exp()
+        return table[self.log_normal.rows[label], : self.log_normal.sizes[label]]
+
+    def draw(self, generator: Generator) -> None:
+        """Draw all weights; gradients reach the variables through them."""
+        self._drawn = self.log_normal.sample(generator)
+
+    def use_medians(self) -> None:
+        """Return to the medians, without gradients."""
+        self._drawn = None
+
     def __getstate__(self) -> dict[str, Any]:
-        # A draw belongs to the graph of one step: copies of a supernet go without.
+        # A draw belongs to the graph of one step: a copy of a supernet uses the medians.
         return {**self.__dict__, "_drawn": None}
+
+
+def _noise(table: Tensor, generator: Generator) -> Tensor:
+    return torch.randn(table.shape, generator=generator).to(table.device)

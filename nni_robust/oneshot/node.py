@@ -1,4 +1,4 @@
-"""The nodes of a supernet: states that are weighted sums over edges of several operations."""
+"""The nodes of a supernet: weighted sums over edges, which are weighted sums of operations."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.op.lipschitz import is_zero
+from nni_robust.op.layer_sequence import is_zero
 
 
 @dataclass(eq=False)
 class MixedEdge:
-    """The candidates between two states.
+    """The candidate operations between two states.
 
-    Attributes
+    Parameters
     ----------
     label
-        Row of their weights, or None where the only operation has none.
+        Row of their weights, or None if there is one operation without a weight.
     operations
-        By name.
+        Operations by name.
     size
-        (H, W) of what they read, once the network has run.
+        (H, W) of their input; None until the network has run.
     """
 
     label: str | None
@@ -31,19 +31,20 @@ class MixedEdge:
     size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        self._live = [not is_zero(operation) for operation in self.operations.values()]
+        self.live = [not is_zero(operation) for operation in self.operations.values()]
+        """For every operation, whether it returns anything but zeros."""
 
-    def see(self, x: Tensor) -> None:
-        """Note the size of what the operations read."""
+    def note_size(self, x: Tensor) -> None:
+        """Store the size of an input."""
         self.size = (int(x.shape[-2]), int(x.shape[-1])) if x.dim() == 4 else (1, 1)
 
     def mix(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Add the weighted operations; those that give zeros are not computed."""
-        self.see(x)
+        """Return the weighted sum of the operations; those that return zeros are not run."""
+        self.note_size(x)
         live = [
             (weight, operation)
             for weight, operation, is_live in zip(
-                weights, self.operations.values(), self._live, strict=True
+                weights, self.operations.values(), self.live, strict=True
             )
             if is_live
         ]
@@ -51,16 +52,12 @@ class MixedEdge:
             return next(iter(self.operations.values()))(x)  # type: ignore[no-any-return]
         return weighted_sum([w for w, _ in live], [operation(x) for _, operation in live])
 
-    def live(self) -> list[bool]:
-        """Tell of every operation whether it gives anything but zeros."""
-        return list(self._live)
-
     def best(self, weights: LogNormalWeights) -> tuple[float, str]:
-        """Give the highest rank of an operation that does not give zeros, and its name."""
-        ranking = weights.ranking(str(self.label)).tolist()
+        """Return score and name of the best operation that does not return zeros."""
+        scores = weights.scores(str(self.label)).tolist()
         ranked = [
             (score, name)
-            for score, name, is_live in zip(ranking, self.operations, self._live, strict=True)
+            for score, name, is_live in zip(scores, self.operations, self.live, strict=True)
             if is_live
         ]
         return max(ranked, default=(-math.inf, next(iter(self.operations))))
@@ -70,10 +67,10 @@ class MixedEdge:
 class MixedNode:
     """A state that is the weighted sum of edges.
 
-    Attributes
+    Parameters
     ----------
     label
-        Row of the weights of its inputs, or None where they are plainly added.
+        Row of the weights of its inputs, or None if they are added without weights.
     edges
         Its inputs.
     """
@@ -82,17 +79,16 @@ class MixedNode:
     edges: list[MixedEdge]
 
     def order(self, weights: LogNormalWeights) -> list[int]:
-        """Sort the inputs by rank, each taken with the best operation on its edge."""
-        ranking = weights.ranking(str(self.label)).tolist()
+        """Return the inputs from best to worst, each with the best operation on its edge."""
         scores = [
             beta + (edge.best(weights)[0] if edge.label is not None else 0.0)
-            for beta, edge in zip(ranking, self.edges, strict=True)
+            for beta, edge in zip(weights.scores(str(self.label)).tolist(), self.edges, strict=True)
         ]
         return sorted(range(len(scores)), key=lambda i: -scores[i])
 
 
 def weighted_sum(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:
-    """Add tensors, each times its weight."""
+    """Return the sum of tensors, each times its weight."""
     total = weights[0] * tensors[0]
     for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
         total = total + weight * tensor

@@ -1,12 +1,12 @@
-"""The supernet of which every training step runs one sampled subnetwork."""
+"""The supernet of RobNet: every training step samples and runs one subnetwork."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-# NNI's strategies must be imported before its one-shot ones: the other way round a circular
-# import turns the latter into stubs.
+# NNI's strategies must be imported before its one-shot ones: in the other order, a circular import
+# turns the latter into stubs.
 import nni.nas.strategy  # noqa: F401  # isort: skip
 from nni.mutable import frozen_context
 from nni.nas.evaluator.pytorch import LightningModule
@@ -18,6 +18,7 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from numpy.random import RandomState
 from torch import Tensor, nn
 
+from nni_robust.check import check_seed
 from nni_robust.space.multi_op import MultiOpEdge
 from nni_robust.space.sampling import Sampler, sampler_of
 
@@ -25,10 +26,15 @@ _SAMPLER_STATE = "path_sampling_state"
 
 
 class PathSamplingMultiOpEdge(MultiOpEdge, BaseSuperNetModule):  # type: ignore[misc]
-    """The supernet's twin of a :class:`MultiOpEdge`: runs the subset that was last drawn.
+    """The supernet's twin of a :class:`MultiOpEdge`: runs the subset that was drawn last.
 
-    Operations outside the subset are not computed. It holds the very modules of the edge it
-    replaces, so that a subnetwork frozen from the supernet inherits their weights.
+    Operations outside the subset are not computed. The twin holds the modules of the edge that it
+    replaces, so a subnetwork frozen from the supernet inherits their weights.
+
+    Parameters
+    ----------
+    edge
+        The edge to replace.
     """
 
     def __init__(self, edge: MultiOpEdge) -> None:
@@ -40,28 +46,28 @@ class PathSamplingMultiOpEdge(MultiOpEdge, BaseSuperNetModule):  # type: ignore[
                 label=edge.label.rsplit("/", 1)[-1],
                 default=edge.active,
             )
-        # The very mutable of the edge: its label was made in the scopes of the space.
+        # The mutable of the edge itself: its label was made in the scopes of the space.
         self._mutables = [edge.choice]
         self.choice = edge.choice
         self._drawn: tuple[str, ...] = edge.active
 
     @property
     def active(self) -> tuple[str, ...]:
-        """Names of the operations that were drawn last."""
+        """The names of the operations that were drawn last."""
         return self._drawn
 
     def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
-        """Take the subset of this label from ``memo``, or draw one uniformly."""
+        """Use the subset in ``memo`` for this label, or draw one uniformly, and return it."""
         drawn = memo[self.label] if self.label in memo else self.choice.random()
         self._drawn = tuple(name for name in self.names if name in drawn)
         return {self.label: list(self._drawn)}
 
     def export(self, memo: dict[str, Any]) -> dict[str, Any]:
-        """Give a random subset, unless the label has one in ``memo``."""
+        """Return a random subset, or nothing if ``memo`` has one for this label."""
         return {} if self.label in memo else {self.label: self.choice.random()}
 
     def export_probs(self, memo: dict[str, Any]) -> dict[str, Any]:
-        """Give the probability of each operation, one half throughout."""
+        """Return the probability of every operation, which is one half."""
         if self.label in memo:
             return {}
         return {self.label: dict(zip(self.names, self.choice.weights, strict=True))}
@@ -70,7 +76,7 @@ class PathSamplingMultiOpEdge(MultiOpEdge, BaseSuperNetModule):  # type: ignore[
     def mutate(
         cls, module: nn.Module, name: str, memo: dict[str, Any], mutate_kwargs: dict[str, Any]
     ) -> PathSamplingMultiOpEdge | None:
-        """Replace an edge by its twin; NNI's hook, called on every module of a space."""
+        """Replace an edge by its twin; NNI calls this hook on every module of a space."""
         return cls(module) if type(module) is MultiOpEdge else None
 
 
@@ -80,11 +86,11 @@ class PathSamplingModule(RandomSamplingLightningModule):  # type: ignore[misc]
     Parameters
     ----------
     training_module
-        Lightning module that trains, and attacks, whatever subnetwork is drawn.
+        Lightning module that trains, and possibly attacks, the drawn subnetwork.
     sampler
-        Where the draws come from.
+        Source of the draws.
     random_state
-        The state behind the sampler; stored in checkpoints.
+        Random state of the sampler; checkpoints store it.
     """
 
     def __init__(
@@ -95,57 +101,61 @@ class PathSamplingModule(RandomSamplingLightningModule):  # type: ignore[misc]
         self.random_state = random_state
 
     def resample(self) -> dict[str, Any]:
-        """Draw a subnetwork and make the supernet run it."""
+        """Draw a subnetwork, make the supernet run it, and return its sample."""
         sample = self.sampler.draw()
         activate(self.model, sample)
         return sample
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Train the subnetwork that this draws."""
+        """Draw a subnetwork and train it on one batch."""
         self.resample()
         return self.training_module.training_step(*args, **kwargs)  # type: ignore[no-any-return]
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Validate the subnetwork that this draws."""
+        """Draw a subnetwork and validate it on one batch."""
         self.resample()
         return self.training_module.validation_step(*args, **kwargs)
 
     def export(self) -> dict[str, Any]:
-        """Give a random valid sample: which subnetwork is best is a further search."""
+        """Return a random valid sample: finding the best subnetwork is a separate search."""
         return self.sampler.draw()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the state of the draws, so that a resumed training draws on."""
+        """Store the random state, so that a resumed training continues the draws."""
         # Plain numbers, so that the checkpoint can be read without unpickling anything else.
         state: Any = self.random_state.get_state()
         checkpoint[_SAMPLER_STATE] = [state[0], state[1].tolist(), *state[2:]]
         self.training_module.on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the state of the draws."""
+        """Restore the random state."""
         self.random_state.set_state(tuple(checkpoint[_SAMPLER_STATE]))
         self.training_module.on_load_checkpoint(checkpoint)
 
 
 class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
-    r"""Train a supernet by uniformly sampled subnetworks, drawn from a seed.
+    r"""Train a supernet by uniformly sampled subnetworks.
 
-    Each step draws one valid sample of the space, :math:`\alpha \in \{0, 1\}^{2 \times 14}`
-    for a RobNet cell, and the evaluator trains that subnetwork: with an adversarial evaluator
-    the attack sees the subnetwork as well. Works on spaces of :class:`MultiOpEdge` and of
-    NNI's LayerChoice, InputChoice, Cell and Repeat. Under data-parallel training every rank
-    draws the same subnetworks, since all start from the same seed.
+    Each step draws one valid sample of the space, :math:`\alpha \in \{0, 1\}^{2 \times 14}` for a
+    RobNet cell, and the evaluator trains that subnetwork. An adversarial evaluator attacks it too.
+    Works on spaces of :class:`MultiOpEdge` and of NNI's LayerChoice, InputChoice, Cell
+    and Repeat. In data-parallel training all ranks draw the same subnetworks from the same seed.
 
     Parameters
     ----------
     seed
-        Seed of the draws.
+        Seed of the draws, from 0 to 2^32 - 1.
     mutation_hooks
         Twins of a user's own primitives; see NNI's one-shot strategies.
 
+    Raises
+    ------
+    SettingError
+        If the seed is outside its range.
+
     Notes
     -----
-    [RobNets] Alg. 1. The space's constraints, which NNI's RandomOneShot ignores, hold here.
+    [RobNets] Alg. 1. The draws satisfy the space's constraints, which NNI's RandomOneShot ignores.
     """
 
     def __init__(
@@ -155,41 +165,42 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
         mutation_hooks: list[Callable[..., Any]] | None = None,
     ) -> None:
         super().__init__(mutation_hooks=mutation_hooks)
+        check_seed(seed)
         self.seed = seed
 
     def default_mutation_hooks(self) -> list[Callable[..., Any]]:
-        """Twins of our edges before NNI's own."""
+        """Return the hooks of our edges, then those of NNI."""
         return [PathSamplingMultiOpEdge.mutate, *super().default_mutation_hooks()]
 
     def configure_oneshot_module(
         self, training_module: LightningModule
     ) -> BaseOneShotLightningModule:
-        """Wrap the evaluator's Lightning module by the one that draws."""
+        """Return the module that draws, around the evaluator's Lightning module."""
         random_state = RandomState(self.seed)
         sampler = sampler_of(self.model_space.model_space, random_state)
         return PathSamplingModule(training_module, sampler, random_state)
 
     def extra_repr(self) -> str:
-        """Name the seed."""
+        """Return the seed."""
         return f"seed={self.seed}"
 
 
 def as_supernet(
     space: ModelSpace, mutation_hooks: list[Callable[..., Any]] | None = None
 ) -> ModelSpace:
-    """Turn a space into its supernet, in place.
+    """Replace the choices of a space by their supernet twins, in place, and return it.
 
     Parameters
     ----------
     space
-        The space; it serves one search, since this changes it.
+        The space. It changes, so it can be used for one search only.
     mutation_hooks
         Twins of a user's own primitives.
 
     Returns
     -------
     ModelSpace
-        The same object. ``freeze(sample)`` gives subnetworks with its weights.
+        The same object. ``freeze(sample)`` returns subnetworks with its weights.
     """
     return PathSamplingOneShot(mutation_hooks=mutation_hooks).mutate_model(space)
 
@@ -200,9 +211,9 @@ def activate(supernet: nn.Module, sample: dict[str, Any]) -> None:
     Parameters
     ----------
     supernet
-        What :func:`as_supernet` gave.
+        A supernet of :func:`as_supernet`.
     sample
-        From label to choice, for every mutable of the space.
+        From the label of every mutable of the space to its choice.
     """
     for module in supernet.modules():
         if isinstance(module, BaseSuperNetModule):

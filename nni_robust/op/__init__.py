@@ -1,8 +1,7 @@
 """Candidate operations: modules built from ``(channels, stride)`` that keep the channel count.
 
-They come in two forms. The one that is searched, by default, has batch norms without weights, and
-one after each pool; with ``affine=True``, the one that is trained has batch norms with weights, and
-none after a pool.
+They have two forms. The searched form, the default, has batch norms without weights, and one after
+each pool. The trained form, ``affine=True``, has batch norms with weights, and none after a pool.
 """
 
 from __future__ import annotations

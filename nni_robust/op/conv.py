@@ -1,4 +1,4 @@
-"""Convolutional operations."""
+"""Convolutions: separable, dilated, 1x1."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import nn
 
 
 class ReLUConvBN(nn.Sequential):
-    """Carry a feature map to another channel count: ReLU, 1x1 convolution, batch norm.
+    """ReLU, 1x1 convolution and batch norm: changes the number of channels.
 
     Parameters
     ----------
     in_channels, out_channels
-        Channels before and after; spatial size is kept.
+        Number of channels before and after; the spatial size is kept.
     affine
         Whether the batch norm has weights.
     """
@@ -27,21 +27,21 @@ class ReLUConvBN(nn.Sequential):
 
 
 class SepConv(nn.Sequential):
-    """Apply a depthwise-separable convolution twice.
+    """Two depthwise-separable convolutions.
 
-    Each half is ReLU, depthwise k x k, pointwise 1x1, batch norm; the stride is that of the first
-    half. Without the batch norms, holds ``2 * (k**2 * channels + channels**2)`` parameters.
+    Each is ReLU, depthwise k x k, pointwise 1x1, batch norm; only the first has the stride. Without
+    the batch norms they have ``2 * (k**2 * channels + channels**2)`` parameters.
 
     Parameters
     ----------
     channels
-        Channels of input and output.
+        Number of channels of input and output.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
     affine
         Whether the batch norms have weights.
     kernel_size
-        Side of the depthwise kernels, k; odd.
+        Side k of the depthwise kernels; odd.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class SepConv(nn.Sequential):
 
 
 class DilConv(nn.Sequential):
-    """Apply a depthwise-separable convolution of dilation 2 once.
+    """One depthwise-separable convolution of dilation 2.
 
-    That is ReLU, depthwise k x k, pointwise 1x1, batch norm. Without the batch norm, holds
+    It is ReLU, depthwise k x k, pointwise 1x1, batch norm. Without the batch norm it has
     ``k**2 * channels + channels**2`` parameters.
 
     Parameters
     ----------
     channels
-        Channels of input and output.
+        Number of channels of input and output.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
     affine
         Whether the batch norm has weights.
     kernel_size
-        Side of the depthwise kernels, k; odd. They span 2k - 1 positions.
+        Side k of the depthwise kernels; odd. They span 2k - 1 positions.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Pooling operations."""
+"""Pooling: maximum and average."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from torch import nn
 
 
 def max_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Module:
-    """Build a 3x3 max pool, followed by a batch norm if that has no weights.
+    """Return a 3x3 max pool, followed by a batch norm without weights unless ``affine``.
 
     Parameters
     ----------
     channels
-        Channels of input and output.
+        Number of channels of input and output.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
     affine
-        False for the form that is searched: a batch norm without weights brings the output to
-        the scale of the other operations. True for the form that is trained: no batch norm.
+        False returns the searched form: a batch norm without weights brings the output to the
+        scale of the other operations. True returns the trained form: no batch norm.
     """
     return _pool(nn.MaxPool2d(3, stride, padding=1), channels, affine)
 
 
 def avg_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Module:
-    """Build a 3x3 average pool, followed by a batch norm if that has no weights.
+    """Return a 3x3 average pool, followed by a batch norm without weights unless ``affine``.
 
     Parameters
     ----------
     channels
-        Channels of input and output.
+        Number of channels of input and output.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
     affine
@@ -35,7 +35,7 @@ def avg_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Mod
 
     Notes
     -----
-    At the border the average is over the pixels that are there.
+    At the border the average is over the pixels inside the image.
     """
     return _pool(nn.AvgPool2d(3, stride, padding=1, count_include_pad=False), channels, affine)
 

@@ -1,4 +1,4 @@
-"""Operations without a spatial kernel: identity, zero, and the change of resolution."""
+"""Operations without a spatial kernel: identity, zero, and halving the resolution."""
 
 from __future__ import annotations
 
@@ -6,29 +6,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nni_robust.check import SettingError
+
 
 class FactorizedReduce(nn.Module):
     """Halve the resolution with two strided 1x1 convolutions on shifted grids.
 
-    The first convolution reads the even positions, the second the odd ones; each gives half
-    of the channels.
+    The first convolution reads the even positions, the second the odd ones. Each returns half of
+    the channels.
 
     Parameters
     ----------
     in_channels
-        Channels of the input.
+        Number of channels of the input.
     out_channels
-        Channels of the output; even.
+        Number of channels of the output; even.
     affine
         Whether the batch norm has weights.
+
+    Raises
+    ------
+    SettingError
+        If ``out_channels`` is odd.
     """
 
     def __init__(self, in_channels: int, out_channels: int, affine: bool = False) -> None:
         super().__init__()
         if out_channels % 2:
-            raise ValueError(
-                f"out_channels must be even, since two convolutions give half each, "
-                f"got {out_channels!r}. Choose an even width."
+            raise SettingError(
+                f"must be even, since two convolutions return half of the channels each, "
+                f"got {out_channels!r}. Choose an even width.",
+                "out_channels",
             )
         self.even = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
@@ -38,18 +46,18 @@ class FactorizedReduce(nn.Module):
         """Map (N, C, H, W) to (N, C', ceil(H / 2), ceil(W / 2))."""
         x = functional.relu(x)
         height, width = x.shape[2:]
-        # An odd size has one position fewer on the shifted grid: a zero border stands for it.
+        # An odd size has one position fewer on the shifted grid: a zero border replaces it.
         shifted = functional.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
         return self.norm(torch.cat([self.even(x), self.odd(shifted)], 1))  # type: ignore[no-any-return]
 
 
 class Zero(nn.Module):
-    """Give zeros in the shape that any other operation on this edge would give.
+    """Zeros in the shape that every other operation would return.
 
     Parameters
     ----------
     channels
-        Channels of the input; unused, since zeros need no weight.
+        Number of channels of the input; unused, since zeros need no weight.
     stride
         1 keeps the spatial size, 2 halves it (rounded up).
     affine
@@ -66,12 +74,12 @@ class Zero(nn.Module):
 
 
 def skip_connect(channels: int, stride: int = 1, affine: bool = False) -> nn.Module:
-    """Build the identity, which at stride 2 is a :class:`FactorizedReduce`.
+    """Return the identity, which at stride 2 is a :class:`FactorizedReduce`.
 
     Parameters
     ----------
     channels
-        Channels of input and output.
+        Number of channels of input and output.
     stride
         1 or 2.
     affine

@@ -1,4 +1,4 @@
-"""Strategies: which network comes next."""
+"""Strategies: they decide which network comes next."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RACL", "STRATEGIES", "RobNet"]
 STRATEGIES: dict[str, type[Strategy]] = {
     "robnet": RobNet,
     "racl": RACL,
-    # NNI's own, which the strategy host runs as well.
+    # NNI's own strategies, which the strategy host runs too.
     "random": Random,
     "regularized_evolution": RegularizedEvolution,
 }

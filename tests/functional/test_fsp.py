@@ -1,3 +1,5 @@
+"""FSP matrices and distances against plain loops, symmetries and cases by hand."""
+
 from __future__ import annotations
 
 import pytest
@@ -41,14 +43,14 @@ def fsp_by_loops(a, b, unit):
 
 
 @pytest.mark.parametrize("normalize", ["unit", "none"])
-def test_the_matrix_is_that_of_plain_loops(cell, normalize):
+def test_the_matrix_equals_plain_loops(cell, normalize):
     (a, b), _ = cell
     expected = fsp_by_loops(a, b, unit=normalize == "unit")
     assert_close(fsp_matrix(a, b, normalize=normalize), expected)
 
 
 @pytest.mark.parametrize("normalize", ["unit", "none"])
-def test_moving_positions_of_both_maps_alike_changes_nothing(cell, generator, normalize):
+def test_permuting_the_positions_of_both_maps_changes_nothing(cell, generator, normalize):
     (a, b), _ = cell
     order = torch.randperm(12, generator=generator)
     moved = [f.flatten(2)[..., order].view_as(f) for f in (a, b)]
@@ -56,7 +58,7 @@ def test_moving_positions_of_both_maps_alike_changes_nothing(cell, generator, no
     assert_close(fsp_matrix(*moved, normalize=normalize), expected)
 
 
-def test_unit_features_forget_their_length_at_every_position(cell, generator):
+def test_unit_features_do_not_depend_on_their_length_at_any_position(cell, generator):
     (a, b), _ = cell
     lengths = 0.1 + torch.rand(2, 1, 4, 3, generator=generator, dtype=torch.float64)
     assert_close(fsp_matrix(a * lengths, b * 7), fsp_matrix(a, b))
@@ -75,7 +77,7 @@ def test_a_position_without_features_counts_as_zero(cell):
     assert_close(fsp_matrix(a, b), expected * 11 / 12)
 
 
-def test_max_pooling_meets_a_case_done_by_hand():
+def test_max_pooling_matches_a_case_by_hand():
     a = torch.arange(16.0).view(1, 1, 4, 4)  # maxima of the quarters: 5, 7, 13, 15
     b = torch.tensor([1.0, 10.0, 100.0, 1000.0]).view(1, 1, 2, 2)
     expected = torch.tensor([[[(5 + 70 + 1300 + 15000) / 4]]])
@@ -83,7 +85,7 @@ def test_max_pooling_meets_a_case_done_by_hand():
     assert_close(fsp_matrix(b, a, normalize="none", pool="max"), expected)
 
 
-def test_average_pooling_meets_a_case_done_by_hand():
+def test_average_pooling_matches_a_case_by_hand():
     a = torch.arange(16.0).view(1, 1, 4, 4)  # means of the quarters: 2.5, 4.5, 10.5, 12.5
     b = torch.tensor([1.0, 10.0, 100.0, 1000.0]).view(1, 1, 2, 2)
     expected = torch.tensor([[[(2.5 + 45 + 1050 + 12500) / 4]]])
@@ -98,7 +100,7 @@ def test_the_larger_map_is_pooled_before_it_is_normalised(generator, pool, funct
 
 @pytest.mark.parametrize("normalize", ["unit", "none"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_equal_features_are_at_distance_zero(cell, normalize, reduction):
+def test_equal_features_have_distance_zero(cell, normalize, reduction):
     clean, _ = cell
     distance = fsp_distance(clean, clean, normalize=normalize, reduction=reduction)
     assert torch.equal(distance, torch.zeros(2, dtype=torch.float64))
@@ -125,7 +127,7 @@ def test_the_literal_distance_grows_with_the_fourth_power_of_the_features(cell):
     assert_close(fsp_distance(*scaled, normalize="none"), expected)
 
 
-def test_the_distance_of_one_image_does_not_see_the_others(cell):
+def test_the_distance_of_one_image_does_not_depend_on_the_others(cell):
     clean, attacked = cell
     first = fsp_distance(*[(a[:1], b[:1]) for a, b in cell])
     assert_close(fsp_distance(clean, attacked)[:1], first)
@@ -143,7 +145,7 @@ def test_feature_maps_of_different_images_are_refused(cell):
         fsp_matrix(a[:1], b)
 
 
-def test_maps_of_which_neither_is_the_larger_are_refused(generator):
+def test_maps_are_refused_if_neither_is_larger_in_both_dimensions(generator):
     a, b = features(generator, 3, 8, 3), features(generator, 5, 4, 6)
     with pytest.raises(ValueError, match=r"at least as large .* got sizes \(8, 3\) and \(4, 6\)"):
         fsp_matrix(a, b)

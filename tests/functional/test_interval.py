@@ -1,4 +1,4 @@
-"""Confidence intervals against closed forms, the defining tests, and their coverage."""
+"""Confidence intervals against closed forms, the tests that define them, and their coverage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNTS = [(0, 10), (1, 10), (5, 10), (10, 10), (37, 359), (5123, 10000)]
 
 @pytest.mark.parametrize(("right", "total"), COUNTS)
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
-def test_wilson_is_the_closed_form(right, total, confidence):
+def test_wilson_equals_the_closed_form(right, total, confidence):
     z, p = norm.ppf((1 + confidence) / 2), right / total
     centre = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
@@ -24,7 +24,7 @@ def test_wilson_is_the_closed_form(right, total, confidence):
 
 
 @pytest.mark.parametrize(("right", "total"), COUNTS)
-def test_clopper_pearson_leaves_the_same_chance_on_both_sides(right, total):
+def test_clopper_pearson_has_equal_tails(right, total):
     low, high = accuracy_interval(right, total, method="clopper_pearson")
     if right == 0:
         assert low == 0
@@ -38,7 +38,7 @@ def test_clopper_pearson_leaves_the_same_chance_on_both_sides(right, total):
         assert binom.cdf(right, total, high) == pytest.approx(0.025, abs=1e-6)
 
 
-def test_the_printed_table_of_clopper_pearson_is_met():
+def test_clopper_pearson_matches_a_printed_table():
     # Tables of exact 95 % limits, as in textbooks: 3 of 10, and 10 of 20.
     assert accuracy_interval(3, 10, method="clopper_pearson") == pytest.approx(
         (0.0667, 0.6525), abs=5e-5
@@ -48,7 +48,7 @@ def test_the_printed_table_of_clopper_pearson_is_met():
     )
 
 
-def test_the_exact_interval_holds_its_confidence_and_wilson_nearly():
+def test_the_exact_interval_covers_its_confidence_and_wilson_nearly_does():
     total, p = 50, 0.47
     for method, least in (("clopper_pearson", 0.95), ("wilson", 0.93)):
         covered = 0.0
@@ -63,7 +63,10 @@ def test_the_exact_interval_holds_its_confidence_and_wilson_nearly():
     [
         ({"num_right": 3, "num_images": 2}, "num_right must lie between 0 and num_images"),
         ({"num_right": 0, "num_images": 0}, "num_images must be at least 1, got 0 and 0"),
-        ({"num_right": 1, "num_images": 2, "confidence": 95}, "confidence must lie between 0 and"),
+        (
+            {"num_right": 1, "num_images": 2, "confidence": 95},
+            "confidence must lie strictly between 0 and",
+        ),
         (
             {"num_right": 1, "num_images": 2, "method": "wald"},
             "method must be one of .* got 'wald'",

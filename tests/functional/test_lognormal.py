@@ -1,3 +1,5 @@
+"""Sums, products and bounds of log-normals against plain loops, draws and closed forms."""
+
 from __future__ import annotations
 
 import math
@@ -45,7 +47,7 @@ def terms(generator):
 
 
 def sum_by_loops(mu, variance, form="corrected"):
-    """Carry out [RACL] Eq. 11, or Eq. 12 as printed, for one sum, term by term."""
+    """Compute [RACL] Eq. 11, or Eq. 12 as printed, for one sum, term by term."""
     total, numerator = 0.0, 0.0
     for m, v in zip(mu.tolist(), variance.tolist(), strict=True):
         total += math.exp(m + v / 2)
@@ -57,11 +59,8 @@ def sum_by_loops(mu, variance, form="corrected"):
     return double(math.log(total) - s2 / 2, s2)
 
 
-# ---- sums
-
-
 @pytest.mark.parametrize("form", FORMS)
-def test_a_sum_is_that_of_plain_loops(terms, form):
+def test_a_sum_equals_plain_loops(terms, form):
     mu, variance = terms
     expected = torch.stack([sum_by_loops(*row, form) for row in zip(mu, variance, strict=True)])
     assert_close(torch.stack(log_normal_sum(mu, variance, form=form), -1), expected)
@@ -92,7 +91,7 @@ def test_the_printed_form_changes_a_single_term(terms):
 def test_scaling_every_term_scales_the_sum(terms):
     mu, variance = terms
     m, s2 = log_normal_sum(mu, variance)
-    for log_scale in (2.0, 1000.0, -1000.0):  # e^1000 is no number of float64
+    for log_scale in (2.0, 1000.0, -1000.0):  # e^1000 overflows float64
         m_scaled, s2_scaled = log_normal_sum(mu + log_scale, variance)
         assert_close(m_scaled, m + log_scale)
         assert_close(s2_scaled, s2)
@@ -116,13 +115,14 @@ def test_terms_without_variance_add_up_as_numbers(form):
     assert_close(m, double(8.0).log()[0])
     assert s2 == 0
     (gradient,) = torch.autograd.grad(s2, variance)
-    # To first order the variance of a sum is that of its terms, weighted by squared shares.
+    # To first order, the variance of a sum is the sum of its terms' variances, weighted by
+    # squared shares.
     expected = double(1.0, 4.0, 25.0) / 64 / (1 if form == "corrected" else 2)
     assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_gradient_of_a_sum_is_that_of_finite_differences(terms, form):
+def test_the_gradient_of_a_sum_matches_finite_differences(terms, form):
     mask = torch.ones(3, 5, dtype=torch.bool)
     mask[0, 2] = mask[2, :4] = False
     inputs = [tensor.requires_grad_() for tensor in terms]
@@ -140,9 +140,6 @@ def test_float32_agrees_with_plain_loops_at_any_sigma(generator, sigma, form):
     assert_close(torch.stack([m, s2]), expected, rtol=1e-5, atol=1e-30)
     gradients = torch.autograd.grad(m + s2, [mu32, variance32])
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
-
-
-# ---- absent terms
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -177,13 +174,10 @@ def test_a_sum_without_terms_is_zero_and_has_no_gradient(terms):
         assert torch.equal(gradient != 0, mask)
 
 
-def test_a_present_term_that_is_not_a_number_shows():
+def test_a_present_term_that_is_nan_makes_the_sum_nan():
     m, s2 = log_normal_sum(double(0.0, math.nan), double(0.1, 0.1))
     assert m.isnan()
     assert s2.isnan()
-
-
-# ---- products
 
 
 def test_a_product_has_the_moments_of_the_product(terms):
@@ -198,11 +192,8 @@ def test_a_product_has_the_moments_of_the_product(terms):
         assert_close(over_rows, over_columns)
 
 
-# ---- the network
-
-
 def search_network(generator, sigma):
-    """Return 8 cells of 4 nodes, 14 edges and 7 operations, those of one type alike."""
+    """Return 8 cells of 4 nodes, 14 edges and 7 operations; cells of one type are equal."""
     cell = torch.tensor(CELLS)
     edge_type = cell[:, None] * 14 + torch.arange(14)  # (8, 14)
     node_type = cell[:, None] * 4 + torch.arange(4)
@@ -226,7 +217,7 @@ def search_network(generator, sigma):
 
 
 def draw_bound(generator, network, *, shared=False):
-    """Draw the logarithm of the bound, by the sums and products of the draws themselves."""
+    """Return draws of the logarithm of the bound: sums and products of drawn weights."""
     num_edges, num_ops = network["alpha_mu"].shape
     present = network["incoming"] >= 0
     beta_mu = torch.zeros(num_edges, dtype=torch.float64)
@@ -267,8 +258,8 @@ def independent(network):
     return {key: value for key, value in network.items() if key != "node_type"}
 
 
-# The variance of n draws has a relative standard error of sqrt(2 / n) = 1 %; to it comes what one
-# log-normal cannot say of a sum, up to about a fifth at sigma 1.
+# The variance of n draws has a relative standard error of sqrt(2 / n) = 1 %. The error of the
+# approximation by one log-normal is added to it: up to about a fifth at sigma 1.
 @pytest.mark.parametrize(("sigma", "error"), [(0.1, 0.04), (0.5, 0.08), (1.0, 0.25)])
 def test_an_edge_of_seven_operations_has_the_moments_of_its_draws(generator, sigma, error):
     mu = 0.2 * randn(generator, 7) + torch.linspace(1, 2.4, 7, dtype=torch.float64).log()
@@ -280,10 +271,10 @@ def test_an_edge_of_seven_operations_has_the_moments_of_its_draws(generator, sig
 
 @pytest.mark.parametrize(
     ("num_inputs", "sigma", "error", "printed"),
-    # How much of the variance Eq. 12 keeps, as measured by simulation: 0.50, 0.42, 0.30.
+    # Share of the variance that Eq. 12 keeps, measured by simulation: 0.50, 0.42, 0.30.
     [(2, 0.1, 0.04, 0.50), (5, 0.5, 0.08, 0.42), (2, 1.0, 0.25, 0.30)],
 )
-def test_a_node_has_the_moments_of_its_draws_and_the_printed_form_has_not(
+def test_a_node_has_the_moments_of_its_draws_unlike_the_printed_form(
     generator, num_inputs, sigma, error, printed
 ):
     network = one_node(generator, num_inputs, sigma)
@@ -324,8 +315,8 @@ def test_sharing_the_draws_raises_the_variance_fivefold(generator):
 
 @pytest.mark.parametrize("sigma", [0.1, 0.3])
 def test_the_quantile_of_a_network_is_covered_by_its_draws(generator, sigma):
-    # Coverage of n draws has a standard error of 0.002. As simulated elsewhere: 0.90, and 0.716
-    # if draws that are shared are taken for independent.
+    # The coverage of n draws has a standard error of 0.002. A separate simulation gave 0.90, and
+    # 0.716 if shared draws are treated as independent.
     network = search_network(generator, sigma)
     drawn = draw_bound(generator, network, shared=True)
 
@@ -342,7 +333,7 @@ def test_the_quantile_of_a_network_is_covered_by_its_draws(generator, sigma):
 def test_the_square_of_sigma_covers_another_quantile(generator, sigma, expected):
     mu, variance = lipschitz_log_normal(**independent(search_network(generator, sigma)))
     c = confidence_constraint(mu, variance, confidence=0.9, log_target=0.0)
-    actual = float(probability_below(mu, variance, c))  # c + 0 is the bound that Eq. 16 asks for
+    actual = float(probability_below(mu, variance, c))  # c + 0 is the bound that Eq. 16 requires
     assert actual == pytest.approx(expected, abs=0.01)
 
 
@@ -392,7 +383,7 @@ def test_lowering_every_weight_of_an_operation_lowers_every_node(generator):
     assert_close(lipschitz_log_normal(**lowered), (mu - 32 * 0.25, variance))
 
 
-def test_what_cannot_be_measured_is_left_out(generator):
+def test_operations_that_cannot_be_measured_are_left_out(generator):
     network = one_node(generator, 3, 0.3)
     expected = lipschitz_log_normal(**network)
     ops = {
@@ -401,7 +392,7 @@ def test_what_cannot_be_measured_is_left_out(generator):
         "log_lipschitz": torch.full((2, 7), -math.inf, dtype=torch.float64),
     }
     wider = {key: torch.cat([network[key], value]) for key, value in ops.items()}
-    # Beside the node: its padding, an input without operations, and nodes of nothing else.
+    # In addition to the node: its padding, an input without operations, nodes of only these.
     for key in ("beta_mu", "beta_variance"):
         padded = torch.cat([network[key], rand(generator, 1, 2)], 1)
         wider[key] = torch.cat([padded, rand(generator, 2, 5)])
@@ -422,7 +413,7 @@ def test_what_cannot_be_measured_is_left_out(generator):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("types", [None, [0, 1, 0]])
-def test_the_gradient_of_a_network_is_that_of_finite_differences(generator, form, types):
+def test_the_gradient_of_a_network_matches_finite_differences(generator, form, types):
     log_lipschitz = randn(generator, 4, 3)
     log_lipschitz[0, 1] = log_lipschitz[3] = -math.inf
     incoming = torch.tensor([[0, 1], [2, 3], [1, -1]])
@@ -449,11 +440,8 @@ def test_the_gradient_of_a_network_is_that_of_finite_differences(generator, form
     assert torch.autograd.gradcheck(moments, [tensor.requires_grad_() for tensor in inputs])
 
 
-# ---- the constraint
-
-
 @pytest.mark.parametrize("confidence", [0.1, 0.5, 0.7, 0.9])
-def test_the_constraint_is_met_with_equality_at_the_quantile(confidence):
+def test_the_constraint_is_zero_at_the_quantile(confidence):
     quantile = NormalDist(0.3, 1.5).inv_cdf(confidence)
     moments = double(0.3)[0], double(1.5**2)[0]
     c = confidence_constraint(
@@ -464,7 +452,7 @@ def test_the_constraint_is_met_with_equality_at_the_quantile(confidence):
 
 
 @pytest.mark.parametrize(("confidence", "quantile"), [(0.9, 1.28155), (0.7, 0.52440)])
-def test_the_constraint_takes_the_variance_in_place_of_sigma(confidence, quantile):
+def test_the_constraint_uses_the_variance_in_place_of_sigma(confidence, quantile):
     c = confidence_constraint(
         double(2.0), double(0.25), confidence=confidence, log_target=double(0.5)
     )
@@ -472,7 +460,7 @@ def test_the_constraint_takes_the_variance_in_place_of_sigma(confidence, quantil
 
 
 @pytest.mark.parametrize("exact_sigma", [False, True])
-def test_the_gradient_of_the_constraint_is_that_of_finite_differences(terms, exact_sigma):
+def test_the_gradient_of_the_constraint_matches_finite_differences(terms, exact_sigma):
     def constraint(mu, variance):
         return confidence_constraint(
             mu, variance, confidence=0.9, log_target=0.3, exact_sigma=exact_sigma
@@ -482,7 +470,7 @@ def test_the_gradient_of_the_constraint_is_that_of_finite_differences(terms, exa
     assert torch.autograd.gradcheck(constraint, inputs)
 
 
-def test_the_gradient_of_a_probability_is_that_of_finite_differences(terms):
+def test_the_gradient_of_a_probability_matches_finite_differences(terms):
     mu, variance = terms
     inputs = [mu.requires_grad_(), (variance + 0.1).requires_grad_()]
     assert torch.autograd.gradcheck(lambda *x: probability_below(*x, 0.3), inputs)
@@ -495,9 +483,6 @@ def test_without_variance_a_probability_is_a_step_without_gradient():
     assert torch.equal(probability, double(1.0, 1.0, 0.0))
     for gradient in torch.autograd.grad(probability.sum(), [mu, variance], allow_unused=True):
         assert torch.equal(gradient, torch.zeros(3, dtype=torch.float64))
-
-
-# ---- refusals
 
 
 def test_an_unknown_form_is_refused(terms):
@@ -524,23 +509,23 @@ def test_tensors_of_different_shapes_are_refused(terms):
         ("incoming", r"beta_variance, incoming must have the same shape, got \(1, 2\)"),
     ],
 )
-def test_a_network_of_unlike_shapes_is_refused(generator, argument, message):
+def test_a_network_of_different_shapes_is_refused(generator, argument, message):
     network = one_node(generator, 2, 0.1)
     with pytest.raises(ValueError, match=message):
         lipschitz_log_normal(**{**network, argument: network[argument][..., :1]})
 
 
-def test_a_type_for_each_node_is_demanded(generator):
+def test_every_node_needs_a_type(generator):
     with pytest.raises(
-        ValueError, match=r"one entry a row of incoming, \(1,\), got shape \(2,\)\."
+        ValueError, match=r"one entry per row of incoming, \(1,\), got shape \(2,\)\."
     ):
         lipschitz_log_normal(**one_node(generator, 2, 0.1), node_type=torch.zeros(2))
 
 
 @pytest.mark.parametrize("confidence", [0, 1, -0.1, 90, math.nan])
-def test_a_confidence_that_is_no_probability_is_refused(confidence):
+def test_a_confidence_outside_0_and_1_is_refused(confidence):
     with pytest.raises(
-        ValueError, match=rf"confidence must lie between 0 and 1, got {confidence}\."
+        ValueError, match=rf"confidence must lie strictly between 0 and 1, got {confidence}\."
     ):
         confidence_constraint(
             torch.zeros(()), torch.ones(()), confidence=confidence, log_target=0.0

@@ -1,3 +1,5 @@
+"""Projections and random points of balls against distances, volumes and dual norms."""
+
 from __future__ import annotations
 
 import math
@@ -51,7 +53,7 @@ def test_no_sampled_point_of_the_ball_is_nearer_than_the_projection(points, gene
     projected = project_ball(x_adv, x, norm=norm, epsilon=0.3)
     nearest = lengths(x_adv - projected, "l2")
     for _ in range(50):
-        # Both balls are convex: on the way to any other point of it the distance only grows.
+        # Both balls are convex: towards any other point of the ball the distance only grows.
         other = uniform_in_ball(x, norm=norm, epsilon=0.3, generator=generator)
         nearby = projected + 0.01 * (other - projected)
         assert bool((lengths(x_adv - nearby, "l2") >= nearest - 1e-12).all())
@@ -64,12 +66,12 @@ def test_a_ball_of_radius_zero_is_its_centre(points, norm, offset):
     assert torch.equal(project_ball(x + offset, x, norm=norm, epsilon=0.0), x)
 
 
-def test_the_image_range_cuts_every_pixel():
+def test_the_image_range_clips_every_pixel():
     x = torch.tensor([-0.5, 0.0, 0.25, 1.0, 1.5])
     assert torch.equal(project_image_range(x), torch.tensor([0.0, 0.0, 0.25, 1.0, 1.0]))
 
 
-def test_projection_leaves_its_arguments_as_they_were(points):
+def test_projection_does_not_change_its_arguments(points):
     x_adv, x = points
     before = x_adv.clone(), x.clone()
     for norm in ("linf", "l2"):
@@ -81,8 +83,8 @@ def test_projection_leaves_its_arguments_as_they_were(points):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_uniform_points_fill_the_ball_by_volume(generator, norm):
-    # The share of the volume within r is (r / epsilon)^D, itself uniform: Kolmogorov-Smirnov,
-    # whose 0.1 % critical value is 1.95 / sqrt(N).
+    # The share of the volume within r is (r / epsilon)^D, and it is uniform. The 0.1 % critical
+    # value of the Kolmogorov-Smirnov test is 1.95 / sqrt(N).
     x = torch.zeros(4000, 1, 1, 3, dtype=torch.float64)
     drawn = uniform_in_ball(x, norm=norm, epsilon=0.5, generator=generator)
     share = (lengths(drawn, norm) / 0.5).pow(3).sort().values
@@ -118,7 +120,7 @@ def test_steepest_ascent_does_not_depend_on_the_size_of_the_gradient(generator, 
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_steepest_ascent_stands_still_without_gradient(norm):
+def test_steepest_ascent_is_zero_without_gradient(norm):
     assert torch.equal(steepest_ascent(torch.zeros(SHAPE), norm=norm), torch.zeros(SHAPE))
 
 

@@ -230,7 +230,7 @@ EXPERIMENT = {
 @pytest.mark.parametrize(
     ("sections", "experiment", "message"),
     [
-        ({"strategy.confidence": 1.5}, {}, "strategy.confidence must lie between 0 and 1"),
+        ({"strategy.confidence": 1.5}, {}, "strategy.confidence must lie strictly between 0 and 1"),
         ({"strategy.rho": 0}, {}, "search.yml.strategy.rho must be positive, got 0"),
         ({"strategy.etta": 0.9}, {}, "search.yml.strategy.etta is not known"),
         ({"strategy": {"name": "robnet"}}, {}, "strategy.name must be a one-shot strategy"),
@@ -262,7 +262,7 @@ EXPERIMENT = {
         (
             {},
             {"searchSpace": {"strategy.confidence": {"_type": "uniform", "_value": [0.5, 1.5]}}},
-            "confidence must lie between 0 and 1",
+            "confidence must lie strictly between 0 and 1",
         ),
         (
             {},

@@ -1,4 +1,4 @@
-"""Log-normal weights, and the twins that use them."""
+"""Log-normal weights against their moments, and the weights that a supernet uses."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import copy
 
 import pytest
 import torch
+from nni.mutable import frozen_context
+from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.oneshot.lognormal import LogNormalWeights
+from nni_robust.oneshot import CurrentWeights, LogNormalWeights, WeightOptions
+from nni_robust.oneshot.mixture import LogNormalMixedLayer
 
 SIZES = {"edge": 3, "input": 2}
 
 
 def test_rows_start_at_the_medians_of_a_uniform_choice():
     weights = LogNormalWeights(SIZES)
-    weights.draw(None)
-    assert_close(weights["edge"].detach(), torch.full((3,), 1 / 3), rtol=0.01, atol=0)
-    assert_close(weights["input"].detach(), torch.full((2,), 1 / 2), rtol=0.01, atol=0)
+    assert_close(weights.log_medians("edge").exp(), torch.full((3,), 1 / 3), rtol=0.01, atol=0)
+    assert_close(weights.log_medians("input").exp(), torch.full((2,), 1 / 2), rtol=0.01, atol=0)
 
 
 def test_draws_have_the_mean_and_variance_of_a_log_normal():
-    weights = LogNormalWeights(SIZES, initial_sigma=0.5)
+    weights = LogNormalWeights(SIZES, WeightOptions(initial_sigma=0.5))
     generator = torch.Generator().manual_seed(0)
-    draws = []
-    for _ in range(20_000):
-        weights.draw(generator)
-        draws.append(weights["edge"].detach())
-    drawn = torch.stack(draws).double()
+    drawn = torch.stack([weights.sample(generator)[0].detach() for _ in range(20_000)]).double()
     mean = torch.exp(weights.mu.detach()[0].double() + 0.125)
     assert_close(drawn.mean(0), mean, rtol=0.02, atol=0)
     assert_close(drawn.var(0), mean**2 * (torch.tensor(0.25).double().exp() - 1), rtol=0.06, atol=0)
@@ -35,9 +33,7 @@ def test_draws_have_the_mean_and_variance_of_a_log_normal():
 
 def test_gradients_reach_median_and_spread():
     weights = LogNormalWeights(SIZES)
-    generator = torch.Generator().manual_seed(0)
-    weights.draw(generator)
-    alpha = weights["edge"]
+    alpha = weights.sample(torch.Generator().manual_seed(0))[0]
     alpha.sum().backward()
     # d alpha / d mu = alpha; d alpha / d ln sigma = alpha (ln alpha - mu)
     spread = alpha.detach().log() - weights.mu.detach()[0]
@@ -48,27 +44,27 @@ def test_gradients_reach_median_and_spread():
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_gradients_are_finite_where_rows_are_shorter_than_others(normalize):
-    weights = LogNormalWeights(SIZES, normalize=normalize)
-    weights.draw(torch.Generator().manual_seed(0))
-    weights["input"].square().sum().backward()
+    weights = LogNormalWeights(SIZES, WeightOptions(normalize=normalize))
+    current = CurrentWeights(weights)
+    current.draw(torch.Generator().manual_seed(0))
+    current["input"].square().sum().backward()
     assert weights.mu.grad.isfinite().all()
     assert weights.log_sigma.grad.isfinite().all()
     assert weights.mu.grad[1, 2] == 0
 
 
-def test_normalised_rows_have_expected_weights_of_sum_one():
-    weights = LogNormalWeights(SIZES, initial_sigma=0.7, normalize=True)
-    mu, variance = weights.log_normals()
+def test_expected_weights_of_normalised_rows_sum_to_one():
+    weights = LogNormalWeights(SIZES, WeightOptions(initial_sigma=0.7, normalize=True))
+    mu, variance = weights.underlying_normals()
     expected = (mu + variance / 2).exp()
     assert_close(expected[0].sum(), torch.tensor(1.0))
     assert_close(expected[1, :2].sum(), torch.tensor(1.0))
 
 
 def test_without_confidence_learning_weights_are_numbers():
-    weights = LogNormalWeights(SIZES, confidence_learning=False)
-    weights.draw(torch.Generator().manual_seed(0))
-    assert_close(weights["edge"], weights.mu[0].exp())
-    assert weights.log_normals()[1].abs().sum() == 0
+    weights = LogNormalWeights(SIZES, WeightOptions(confidence_learning=False))
+    assert_close(weights.sample(torch.Generator().manual_seed(0))[0], weights.mu[0].exp())
+    assert weights.underlying_normals()[1].abs().sum() == 0
     assert not weights.log_sigma.requires_grad
 
 
@@ -77,41 +73,45 @@ def test_without_confidence_learning_weights_are_numbers():
     # medians favour 0; means mu + sigma^2 / 2 = (0, 0.4, -0.1) favour 1; lower favours 2
     [("median", 0), ("mean", 1), ("lower", 2)],
 )
-def test_the_rank_is_a_choice(rank, winner):
-    weights = LogNormalWeights({"edge": 3}, rank=rank)
+def test_the_rank_is_an_option(rank, winner):
+    weights = LogNormalWeights({"edge": 3}, WeightOptions(rank=rank))
     with torch.no_grad():
         weights.mu.copy_(torch.tensor([[0.0, -0.05, -0.1]]))
         weights.log_sigma.copy_(torch.tensor([[0.3, 0.95, 0.001]]).log())
-    weights.settle(torch.Generator())
-    assert int(weights.ranking("edge").argmax()) == winner
+    assert int(weights.scores("edge").argmax()) == winner
 
 
-def test_a_rank_by_draw_follows_its_generator():
-    weights = LogNormalWeights(SIZES, rank="sampled", initial_sigma=1.0)
-    drawn = []
-    for seed in (0, 0, 1):
-        weights.settle(torch.Generator().manual_seed(seed))
-        drawn.append(weights.ranking("edge").clone())
-    assert_close(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
+def test_a_sampled_rank_is_one_draw_of_the_seed():
+    options = WeightOptions(rank="sampled", initial_sigma=1.0)
+    first, second, other = (LogNormalWeights(SIZES, options, seed=seed) for seed in (0, 0, 1))
+    assert_close(first.scores("edge"), second.scores("edge"), rtol=0, atol=0)
+    assert_close(first.scores("edge"), first.scores("edge"), rtol=0, atol=0)
+    assert not torch.equal(first.scores("edge"), other.scores("edge"))
 
 
-def test_weights_must_be_drawn_before_they_are_read():
-    weights = LogNormalWeights(SIZES)
-    with pytest.raises(RuntimeError, match=r"call draw\(\)"):
-        weights["edge"]
-    weights.draw(torch.Generator().manual_seed(0))
-    with pytest.raises(RuntimeError, match=r"call draw\(\)"):  # a copy has no part in the graph
-        copy.deepcopy(weights)["edge"]
+def test_the_current_weights_are_the_medians_until_they_are_drawn():
+    current = CurrentWeights(LogNormalWeights(SIZES))
+    medians = current["edge"]
+    assert_close(medians, current.log_normal.mu.detach()[0].exp())
+    current.draw(torch.Generator().manual_seed(0))
+    assert not torch.equal(current["edge"], medians)
+    current.use_medians()
+    assert_close(current["edge"], medians)
+    assert not current["edge"].requires_grad
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"initial_sigma": 0.0}, r"initial_sigma must lie in \[0.001, 1.0\], got 0.0"),
-        ({"rank": "mode"}, "rank must be 'median', 'mean', 'lower' or 'sampled', got 'mode'"),
-    ],
-)
-def test_wrong_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        LogNormalWeights(SIZES, **options)
+def test_a_copy_of_drawn_weights_uses_the_medians():
+    current = CurrentWeights(LogNormalWeights(SIZES))
+    medians = current["edge"]
+    current.draw(torch.Generator().manual_seed(0))
+    assert_close(copy.deepcopy(current)["edge"], medians)
+
+
+def test_a_choice_does_not_own_the_shared_weights():
+    current = CurrentWeights(LogNormalWeights({"layer": 2}))
+    with frozen_context():  # as in mutate_model
+        twin = LogNormalMixedLayer({"a": nn.Linear(1, 1), "b": nn.Identity()}, current, "layer")
+    assert set(twin.state_dict()) == {"a.weight", "a.bias"}
+    x = torch.ones(1, 1)
+    alpha = current["layer"]
+    assert_close(twin(x), alpha[0] * twin.edge.operations["a"](x) + alpha[1] * x)

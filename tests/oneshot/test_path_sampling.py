@@ -1,4 +1,4 @@
-"""The path-sampling supernet: what is not drawn is not run, and what is drawn is the subnetwork."""
+"""The path-sampling supernet runs exactly the subnetwork that was drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from numpy.random import RandomState
 from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.oneshot import PathSamplingMultiOpEdge, activate, as_supernet
+from nni_robust.oneshot import (
+    PathSamplingMultiOpEdge,
+    PathSamplingOneShot,
+    activate,
+    as_supernet,
+)
 from nni_robust.op import SepConv
 from nni_robust.space import MultiOpEdge, RobNetSpace, sampler_of
 
@@ -21,7 +26,7 @@ def small(**arguments: object) -> RobNetSpace:
 
 
 class UserSpace(ModelSpace):
-    """A user's own space: NNI's choice beside our edge, with labels of their own."""
+    """A user's space: one of NNI's choices and one of our edges."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +42,7 @@ class UserSpace(ModelSpace):
 
 
 @pytest.mark.parametrize("cell_free", [False, True])
-def test_the_supernet_runs_what_the_frozen_subnetwork_runs(cell_free):
+def test_the_supernet_computes_what_the_frozen_subnetwork_computes(cell_free):
     supernet = as_supernet(small(cell_free=cell_free)).eval()
     sampler = sampler_of(supernet, RandomState(0))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -75,7 +80,7 @@ def test_weights_that_are_not_drawn_get_no_gradient():
     assert with_gradient == {"edge_0_2"}
 
 
-def test_the_supernet_has_the_state_of_its_space():
+def test_the_supernet_has_the_state_dict_of_its_space():
     assert set(as_supernet(small()).state_dict()) == set(small().state_dict())
 
 
@@ -94,3 +99,8 @@ def test_a_users_space_of_both_kinds_of_choices_becomes_a_supernet():
     assert isinstance(supernet.edge, PathSamplingMultiOpEdge)
     x = torch.rand(2, 1, 4, 4)
     assert_close(supernet(x), supernet.freeze(sample)(x))
+
+
+def test_a_seed_that_numpy_does_not_accept_is_refused():
+    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 to 2\^32 - 1"):
+        PathSamplingOneShot(seed=2**40)

@@ -1,4 +1,4 @@
-"""Candidate operations: shapes and sizes."""
+"""Candidate operations: shapes, numbers of parameters, and which pixels they read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SIZES = {
     "dil_conv_5x5": (116, 116),
 }
 
-# Cells of networks with 20 cells of width 36, whose parameters are published or counted elsewhere:
-# the operation and the input of the two edges of each node, normal cell and reduction cell.
+# Cells of networks with 20 cells of width 36 whose number of parameters is published or was counted
+# independently: operation and input of the two edges of each node; normal and reduction cell.
 S3, S5, D3, D5 = "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"
 SKIP, MAX, AVG = "skip_connect", "max_pool_3x3", "avg_pool_3x3"
 NETWORKS = {
@@ -59,7 +59,7 @@ def test_an_operation_keeps_channels_and_divides_the_size(name, stride, size, af
 
 
 def test_the_operations_are_those_of_the_paper():
-    assert tuple(OPS) == tuple(SIZES)  # in its order: zero, poolings, identity, convolutions
+    assert tuple(OPS) == tuple(SIZES)  # in its order: zero, pooling, identity, convolutions
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -68,7 +68,7 @@ def test_an_operation_has_the_parameters_of_the_paper(name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_of_the_trained_forms_has_its_published_size(name):
+def test_a_network_of_the_trained_form_has_the_published_number_of_parameters(name):
     normal, reduce, expected = NETWORKS[name]
     total = 3 * 108 * 9 + 2 * 108  # stem: a 3x3 convolution to three times the width, batch norm
     width, older, newer, halved = 36, 108, 108, False
@@ -81,7 +81,7 @@ def test_a_network_of_the_trained_forms_has_its_published_size(name):
         for operation, source in reduce if halving else normal:
             total += count(OPS[operation](width, 2 if halving and source < 2 else 1, affine=True))
         older, newer, halved = newer, 4 * width, halving
-    assert total + newer * 10 + 10 == expected  # and a classifier of ten classes
+    assert total + newer * 10 + 10 == expected  # plus a classifier of ten classes
 
 
 def test_no_batch_norm_of_the_searched_form_has_weights():
@@ -90,7 +90,7 @@ def test_no_batch_norm_of_the_searched_form_has_weights():
 
 
 @pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
-def test_a_pooling_is_normalised_where_it_is_searched_alone(name):
+def test_pooling_is_normalised_only_in_the_searched_form(name):
     x = 5 * torch.rand(8, 4, 6, 6)
     searched, trained = OPS[name](4, 1)(x), OPS[name](4, 1, affine=True)(x)
     assert_close(searched.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
@@ -98,16 +98,16 @@ def test_a_pooling_is_normalised_where_it_is_searched_alone(name):
     assert (trained.mean((0, 2, 3)) > 1).all()
 
 
-def test_average_pooling_leaves_the_border_out():
+def test_average_pooling_excludes_the_border():
     ones = torch.ones(1, 2, 5, 5)
     assert_close(OPS["avg_pool_3x3"](2, 1, affine=True)(ones), ones)
 
 
 @pytest.mark.parametrize(("name", "reach"), [(S3, 2), (S5, 4), (D3, 2), (D5, 4)])
-def test_a_convolution_sees_as_far_as_its_kernels_reach(name, reach):
+def test_a_convolution_reads_as_far_as_its_kernels_reach(name, reach):
     operation = OPS[name](2, 1).eval()
     for weight in operation.parameters():
-        nn.init.ones_(weight)  # so that no ReLU cuts anything off
+        nn.init.ones_(weight)  # so that no ReLU is active
     x = torch.ones(1, 2, 15, 15)
     moved = x.clone()
     moved[..., 7, 7] += 1

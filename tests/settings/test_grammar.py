@@ -162,7 +162,11 @@ MISTAKES = [
         "many",
         r"tuner\.classArgs\.strategy\.num_samples must be of type int, got 'many'",
     ),
-    (f"{ARGS}.strategy.num_samples", 0, r"strategy\.num_samples must be at least 1, got 0"),
+    (
+        f"{ARGS}.strategy.num_samples",
+        0,
+        r"num_samples must be a whole number of at least 1",
+    ),
     (f"{ARGS}.strategy.name", "robnets", r"strategy\.name must be one of \['racl'.*'robnets'"),
     (f"{ARGS}.strategy.name", "no.such:Thing", r"strategy\.name must name a class that can be imp"),
     (f"{ARGS}.space.density", [0.9, 0.1], r"space\.density must be two numbers"),

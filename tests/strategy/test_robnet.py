@@ -1,4 +1,4 @@
-"""The RobNet strategy on an evaluator whose answers are known."""
+"""The RobNet strategy on an evaluator with known answers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SPACE = {"num_cells": 1, "width": 2, "num_classes": 2, "in_channels": 1}
 
 
 class Known(MutableEvaluator):
-    """Gives every network its number of operations, and every other FSP distance.
+    """Reports the number of operations as accuracy, and an FSP distance.
 
-    ``trace_kwargs`` is what NNI asks of an evaluator; there is nothing to trace.
+    NNI requires ``trace_kwargs`` of an evaluator; there is nothing to trace.
     """
 
     trace_kwargs: dict[str, Any] = {}  # noqa: RUF012
@@ -53,13 +53,13 @@ class Known(MutableEvaluator):
 
 
 def value(sample: dict[str, Any]) -> float:
-    """More operations are better here, convolutions more so."""
+    """Return an accuracy: operations count 1, convolutions slightly more."""
     edges = [operations for operations in sample.values() if isinstance(operations, list)]
     return sum(1.0 + 0.01 * ("conv" in edge) for edge in edges for _ in edge)
 
 
 def fsp(sample: dict[str, Any]) -> float:
-    """The first edge alone decides."""
+    """Return an FSP distance that depends on the first edge only."""
     return 1.0 if sample["cell/edge_0_2"] else 0.1
 
 
@@ -74,7 +74,7 @@ def stages(evaluator: Known) -> list[str]:
     return [sample[STAGE] for sample in evaluator.done]
 
 
-def test_the_stages_come_in_order_and_in_number():
+def test_the_stages_run_in_order_with_the_announced_number_of_trials():
     evaluator = Known()
     strategy = RobNet(num_samples=10, num_candidates=3, num_shards=2)
     run(strategy, evaluator)
@@ -106,7 +106,7 @@ def test_the_fsp_filter_keeps_the_lowest_distances(rule):
     assert all(fsp(s) == 0.1 for s in evaluator.done if s[STAGE] == "candidate")
 
 
-def test_every_budget_has_candidates_within_it_and_a_final_one():
+def test_every_budget_has_its_own_candidates_and_final_network():
     evaluator = Known()
     budgets = {"small": (0, 5), "large": (9, 14)}
     strategy = RobNet(num_samples=6, num_candidates=2, num_shards=1, budgets=budgets)
@@ -121,7 +121,7 @@ def test_every_budget_has_candidates_within_it_and_a_final_one():
     assert len(evaluator.done) == strategy.num_trials
 
 
-def test_models_are_listed_by_rank_and_are_candidates():
+def test_listed_models_are_candidates_from_best_to_worst():
     evaluator = Known()
     strategy = RobNet(num_samples=10, num_candidates=4, num_shards=1)
     run(strategy, evaluator)
@@ -160,12 +160,12 @@ def test_a_failed_candidate_does_not_end_the_search():
     ("stage", "message"),
     [("supernet", "the supernet's trial failed"), ("candidate", "all candidate trials failed")],
 )
-def test_a_stage_that_fails_as_a_whole_ends_the_search_with_the_reason(stage, message):
+def test_a_stage_that_fails_completely_ends_the_search_with_the_reason(stage, message):
     with pytest.raises(RuntimeError, match=message):
         run(RobNet(num_samples=3, num_candidates=1), Known((stage,)), continue_on_failure=True)
 
 
-def test_a_search_that_is_resumed_repeats_nothing():
+def test_a_resumed_search_repeats_no_trial():
     first, second = Known(), Known()
     strategy = RobNet(num_samples=6, num_candidates=3, num_shards=2)
     with pytest.raises(RuntimeError, match=r"ended before stage 'candidate'.*needs 7 trials"):
@@ -198,10 +198,11 @@ def test_an_evaluator_without_stages_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1, got 0"),
         ({"num_samples": 3, "num_candidates": 4}, "num_candidates must be at most num_samples"),
         ({"fsp_quantile": 1.5}, r"fsp_quantile must lie in \(0, 1\], got 1.5"),
         ({"fsp_maximum": -1}, "fsp_maximum must be positive"),
+        ({"seed": -1}, "seed must be a whole number from 0"),
         ({"budgets": {}}, "budgets must name at least one range"),
         ({"budgets": {"small": (0, 20)}}, r"budgets\['small'\] must be a range of convolutions"),
     ],

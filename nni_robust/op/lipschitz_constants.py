@@ -1,4 +1,4 @@
-"""Lipschitz constants of operations while these are trained."""
+"""The Lipschitz constants of operations while they are trained."""
 
 from __future__ import annotations
 
@@ -10,74 +10,68 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from nni_robust.functional.lipschitz import (
+from nni_robust.check import SettingError, check_choice
+from nni_robust.functional.convolution_norm import (
     Convolution,
     Pair,
     circular_norm,
     operator_norm,
     reshaped_norm,
 )
-from nni_robust.op.linear_parts import (
+from nni_robust.op.layer_sequence import BatchNorm, UnknownOperation
+from nni_robust.op.lipschitz_factors import (
+    BatchNormFactor,
     Chain,
-    Chains,
-    Constant,
-    Norm,
-    Part,
-    PoolingMethod,
-    Scale,
-    UnknownOperation,
-    anatomy,
+    ConstantFactor,
+    Factor,
+    ParallelChains,
+    PoolingNorm,
     batch_norm_scale,
-    is_zero,
+    lipschitz_factors,
 )
 
-__all__ = [
-    "LipschitzConstants",
-    "Method",
-    "PoolingMethod",
-    "UnknownOperation",
-    "anatomy",
-    "is_zero",
-]
+ConvolutionNorm = Literal["operator", "layers", "reshaped"]
 
-Method = Literal["operator", "layers", "reshaped"]
-
-_SEED = 0  # of the vectors where power iterations start
-# So much of the first vectors is added to those where an update goes on: what was weak in an
-# operation may have vanished from them, and must be found when it grows. An estimate moves by the
-# square of it.
+_SEED = 0  # of the first vectors of the power iterations
+# Share of the first vectors that is added to those of the last update. A direction that was weak
+# may have vanished from them, and must be found when it grows. An estimate changes by the square.
 _FRESH = 1e-3
 
 
 class LipschitzConstants:
-    r"""The Lipschitz constants of many operations, kept up to date while these are trained.
+    r"""The Lipschitz constants of many operations, updated while they are trained.
 
     Parameters
     ----------
     operations
-        Operations by key. Their weights are read where they are, at every update.
+        Operations by key. Every update reads their present weights.
     sizes
-        For every key (H, W) of what the operation reads; (1, 1) for vectors.
+        From a key to (H, W) of the operation's input; (1, 1) for vectors.
     method
-        Constant of convolutions in a row: ``operator``, the norm of the linear map that they are
-        together, by power iteration; ``layers``, the product of a bound for each, in closed form;
-        ``reshaped``, the product of the norms of the weights as matrices.
+        Constant of convolutions in a row: ``operator``, the norm of their composition, by power
+        iteration; ``layers``, the product of an upper bound per layer, in closed form;
+        ``reshaped``, the product of the norms of the weights, each written as a matrix.
     fold_batch_norm
         Whether the scales of batch norms count, with their running variances.
     pooling
-        Constants of poolings: ``paper``, those of [RACL]; ``operator``, their true ones.
+        Constants of pooling: ``paper``, those of [RACL]; ``operator``, the true ones.
     known
-        Constants by key, not negative; these operations are not measured.
+        Constants by key, finite and not negative; these operations are not measured.
 
     Attributes
     ----------
     unknown
         From the key of an operation that cannot be measured to the reason.
 
+    Raises
+    ------
+    SettingError
+        If an argument is outside its range, or the keys do not match.
+
     Notes
     -----
     [RACL] Sec. 2.2 takes "the spectral norm of the weight matrix" of an operation. A separable
-    convolution has several; ``operator`` takes those between two activations as one.
+    convolution has several weights; ``operator`` takes those between two activations as one map.
 
     Examples
     --------
@@ -94,75 +88,76 @@ class LipschitzConstants:
         operations: Mapping[str, nn.Module],
         sizes: Mapping[str, Pair],
         *,
-        method: Method = "operator",
+        method: ConvolutionNorm = "operator",
         fold_batch_norm: bool = False,
-        pooling: PoolingMethod = "paper",
+        pooling: PoolingNorm = "paper",
         known: Mapping[str, float] = {},  # only read
     ) -> None:
-        _check_choice("method", method, get_args(Method))
-        _check_choice("pooling", pooling, get_args(PoolingMethod))
+        check_choice("method", method, get_args(ConvolutionNorm))
+        check_choice("pooling", pooling, get_args(PoolingNorm))
         _check_keys(operations, sizes, known)
         self.method = method
         self.fold_batch_norm = fold_batch_norm
         self.unknown: dict[str, str] = {}
-        self._parts: list[list[Part]] = []
+        self._factors: list[list[Factor]] = []
         for key, module in operations.items():
             if key in known:
-                self._parts.append([Constant(known[key])])
+                self._factors.append([ConstantFactor(known[key])])
                 continue
             try:
-                parts = anatomy(module, sizes[key], pooling=pooling)
+                factors = lipschitz_factors(module, sizes[key], pooling=pooling)
                 if fold_batch_norm:
-                    _check_statistics(parts)
-                self._parts.append(parts)
+                    _check_statistics(factors)
+                self._factors.append(factors)
             except UnknownOperation as reason:
                 self.unknown[key] = str(reason)
-                self._parts.append([Constant(0.0)])
-        self._groups = _groups(self._parts, method)
+                self._factors.append([ConstantFactor(0.0)])
+        self._groups = _groups(self._factors, method)
 
     @torch.no_grad()
     def update(self, iterations: int) -> Tensor:
-        r"""Measure all operations with the weights that they have now.
+        r"""Measure all operations with their present weights.
 
         Parameters
         ----------
         iterations
-            Steps of the power iterations, at least 1; they go on where the last update ended.
+            Steps of the power iterations, at least 1; they continue where the last update ended.
 
         Returns
         -------
         log_lipschitz
             :math:`\ln \lambda` in the order of ``operations``, on the device of their weights;
-            minus infinity for what gives zeros and for what is unknown.
+            minus infinity for operations that return zeros or are unknown.
         """
-        measured: list[Chain | Scale] = []
+        measured: list[Chain | BatchNormFactor] = []
         norms: list[Tensor] = []
         for group in self._groups:
             measured += group.chains
             norms.append(self._measure(group, iterations))
         if self.fold_batch_norm:
-            scales = [part for part in _flat(self._parts) if isinstance(part, Scale)]
+            scales = [x for x in _flat(self._factors) if isinstance(x, BatchNormFactor)]
             measured += scales
             norms += [batch_norm_scale(scale.norm).abs().amax()[None] for scale in scales]
         values = torch.cat(norms) if norms else torch.ones(0)
-        # Python's numbers are copied to the device and back once, not once an operation.
+        # One copy from the device and one back, not one per operation.
         values_of = dict(zip(measured, values.tolist(), strict=True))
         logs = [
-            math.fsum(_log_constant(part, values_of) for part in parts) for parts in self._parts
+            math.fsum(_log_constant(factor, values_of) for factor in factors)
+            for factors in self._factors
         ]
         return torch.tensor(logs, device=values.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give where the power iterations stand: tensors alone."""
+        """Return the vectors of the power iterations; tensors only."""
         return {"vectors": [group.vectors for group in self._groups if group.vectors is not None]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the power iterations go on where those of :meth:`state_dict` stood.
+        """Continue the power iterations from the vectors of :meth:`state_dict`.
 
         Raises
         ------
         ValueError
-            If the state is that of other operations.
+            If the state belongs to other operations.
         """
         groups = [group for group in self._groups if group.vectors is not None]
         expected = [tuple(group.start.shape) for group in groups]
@@ -170,13 +165,13 @@ class LipschitzConstants:
         if came != expected:
             raise ValueError(
                 f"state['vectors'] must have the shapes {expected} of these operations, got {came}."
-                " Build the operations that the state was saved of."
+                " Build the operations whose state was saved."
             )
         for group, vectors in zip(groups, state["vectors"], strict=True):
             group.vectors = vectors
 
     def _measure(self, group: _Group, iterations: int) -> Tensor:
-        """Give the norms of the chains of a group, shape (B,)."""
+        """Return the norms of the chains of a group, shape (B,)."""
         weights = [
             torch.stack([x.folded_weight() if self.fold_batch_norm else x.weight() for x in row])
             for row in zip(*(chain.layers for chain in group.chains), strict=True)
@@ -201,24 +196,24 @@ class LipschitzConstants:
 
 @dataclass(eq=False)
 class _Group:
-    """Chains of one shape, which are measured together."""
+    """Chains of the same shape, which are measured together."""
 
     chains: list[Chain]
     convolutions: list[Convolution]
-    sizes: list[Pair]  # (H, W) of what each layer reads
+    sizes: list[Pair]  # (H, W) of the input of each layer
     start: Tensor  # (B, C, H, W)
-    vectors: Tensor | None  # where the power iteration stands; None if the norm has a closed form
+    vectors: Tensor | None  # of the power iteration; None if the norm has a closed form
 
 
-def _groups(operations: Sequence[Sequence[Part]], method: Method) -> list[_Group]:
-    alike: dict[Any, list[Chain]] = {}
-    for part in _flat(operations):
-        for chain in part.chains if isinstance(part, Chains) else ():
+def _groups(operations: Sequence[Sequence[Factor]], method: ConvolutionNorm) -> list[_Group]:
+    chains_of: dict[Any, list[Chain]] = {}
+    for factor in _flat(operations):
+        for chain in factor.chains if isinstance(factor, ParallelChains) else ():
             form = tuple((x.convolution, tuple(x.weight().shape)) for x in chain.layers)
-            alike.setdefault((chain.size, form), []).append(chain)
+            chains_of.setdefault((chain.size, form), []).append(chain)
     generator = torch.Generator().manual_seed(_SEED)
     groups = []
-    for (size, form), chains in alike.items():
+    for (size, form), chains in chains_of.items():
         sizes = [size]
         for convolution, shape in form:
             sizes.append(convolution.output_size(sizes[-1], shape[2:]))
@@ -230,34 +225,29 @@ def _groups(operations: Sequence[Sequence[Part]], method: Method) -> list[_Group
     return groups
 
 
-def _flat(operations: Sequence[Sequence[Part]]) -> Iterator[Part]:
-    return (part for parts in operations for part in parts)
+def _flat(operations: Sequence[Sequence[Factor]]) -> Iterator[Factor]:
+    return (factor for factors in operations for factor in factors)
 
 
-def _log_constant(part: Part, values: Mapping[Any, float]) -> float:
-    if isinstance(part, Chains):
-        value = max(values[chain] for chain in part.chains)
-    elif isinstance(part, Constant):
-        value = part.value
+def _log_constant(factor: Factor, values: Mapping[Any, float]) -> float:
+    if isinstance(factor, ParallelChains):
+        value = max(values[chain] for chain in factor.chains)
+    elif isinstance(factor, ConstantFactor):
+        value = factor.value
     else:
-        value = values.get(part, 1.0)  # without a value where batch norms do not count
+        value = values.get(factor, 1.0)  # no value if batch norms do not count
     return math.log(value) if value != 0 else -math.inf
 
 
-def _check_statistics(parts: Sequence[Part]) -> None:
-    norms: list[Norm] = []
-    for part in parts:
-        if isinstance(part, Scale):
-            norms.append(part.norm)
-        elif isinstance(part, Chains):
-            norms += [norm for chain in part.chains for x in chain.layers for norm in x.norms]
+def _check_statistics(factors: Sequence[Factor]) -> None:
+    norms: list[BatchNorm] = []
+    for factor in factors:
+        if isinstance(factor, BatchNormFactor):
+            norms.append(factor.norm)
+        elif isinstance(factor, ParallelChains):
+            norms += [norm for chain in factor.chains for x in chain.layers for norm in x.norms]
     if any(norm.running_var is None for norm in norms):
-        raise UnknownOperation("a batch norm without running statistics has no scale of its own.")
-
-
-def _check_choice(argument: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"{argument} must be one of {list(known)}, got {value!r}.")
+        raise UnknownOperation("a batch norm without running statistics has no fixed scale.")
 
 
 def _check_keys(
@@ -265,10 +255,14 @@ def _check_keys(
 ) -> None:
     missing = sorted(set(operations) - set(sizes) - set(known))
     if missing:
-        raise ValueError(f"sizes must have a size for every operation, got none for {missing}.")
+        raise SettingError(
+            f"must have a size for every operation, got none for {missing}.", "sizes"
+        )
     strange = sorted(set(known) - set(operations))
     if strange:
-        raise ValueError(f"known must have keys of operations, got {strange}.")
+        raise SettingError(f"must have keys of operations, got {strange}.", "known")
     for key, value in known.items():
         if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"known[{key!r}] must be finite and not negative, got {value!r}.")
+            raise SettingError(
+                f"must be finite and not negative, got {value!r}.", f"known[{key!r}]"
+            )

@@ -1,25 +1,22 @@
-from __future__ import annotations
+"""Norms of convolutions against the singular values of their whole matrices."""
 
-import math
+from __future__ import annotations
 
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from nni_robust.functional.lipschitz import (
+from nni_robust.functional.convolution_norm import (
     Convolution,
-    average_pool_norm,
     circular_norm,
-    max_pool_norm,
     operator_norm,
-    paper_average_pool_norm,
     reshaped_norm,
 )
 
 
 def case(size, *layers):
-    """A size and, for every layer, the shape of its weight and the arguments of its convolution."""
+    """Return a size, and per layer the shape of its weight and its convolution."""
     convolutions = [Convolution(**arguments) for _, arguments in layers]
     return size, [shape for shape, _ in layers], convolutions
 
@@ -69,14 +66,14 @@ def row_of_convolutions(weights, convolutions, x):
 
 
 def singular_value(function, channels, size):
-    """The largest singular value of a linear map of images, by its whole matrix."""
+    """Return the largest singular value of a linear map of images, from its whole matrix."""
     basis = torch.eye(channels * size[0] * size[1], dtype=torch.float64)
     columns = function(basis.view(-1, channels, *size)).flatten(1)
     return torch.linalg.svdvals(columns)[0]
 
 
 def draw(generator, values, maps=2):
-    """Draw maps of one case: size, convolutions, weights, vectors, true norms."""
+    """Return size, convolutions, random weights, random vectors and true norms of a case."""
     size, shapes, convolutions = values
     weights = [randn(generator, maps, *shape) for shape in shapes]
     channels = shapes[0][1] * convolutions[0].groups
@@ -97,13 +94,13 @@ def test_power_iteration_finds_the_singular_value_of_the_whole_matrix(generator,
     _, convolutions, weights, vectors, true = draw(generator, CASES[name])
     norms, v = operator_norm(weights, convolutions, vectors, iterations=1000)
     assert_close(norms, true, rtol=1e-3, atol=0)
-    for b in range(2):  # the vector is one that the map makes so much longer
+    for b in range(2):  # the map stretches the vector by the norm
         y = row_of_convolutions([w[b] for w in weights], convolutions, v[b : b + 1])
         assert_close(y.norm() / v[b].norm(), true[b], rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_estimate_grows_and_stays_below(generator, name):
+def test_an_estimate_grows_and_stays_below_the_norm(generator, name):
     _, convolutions, weights, vectors, true = draw(generator, CASES[name])
     last = torch.zeros(2, dtype=torch.float64)
     for _ in range(5):
@@ -113,7 +110,7 @@ def test_an_estimate_grows_and_stays_below(generator, name):
         last = norms
 
 
-def test_an_iteration_goes_on_where_it_ended(generator):
+def test_an_iteration_continues_where_the_last_one_ended(generator):
     _, convolutions, weights, vectors, _ = draw(generator, CASES["separable"])
     whole = operator_norm(weights, convolutions, vectors, iterations=7)
     _, middle = operator_norm(weights, convolutions, vectors, iterations=3)
@@ -178,7 +175,7 @@ def test_the_closed_form_is_the_norm_on_a_torus(generator, shape, arguments):
     torus = 3 + dh * (kh - 1), 4 + dw * (kw - 1)
     true = singular_value(on_a_torus, shape[1] * convolution.groups, torus)
     found = circular_norm(weight, convolution, (3, 4))
-    # An axis along which the kernel is 1 needs no frequencies: all of them are alike.
+    # An axis along which the kernel is 1 needs no frequencies: they are all equal.
     assert_close(found[0], true)
 
 
@@ -221,74 +218,7 @@ def test_the_output_size_is_that_of_the_convolution(generator, name):
         assert expected == x.shape[2:]
 
 
-@pytest.mark.parametrize(
-    ("size", "window", "options"),
-    [
-        ((6, 6), (3, 1, 1), {"count_include_pad": False}),
-        ((6, 6), (3, 2, 1), {"count_include_pad": False}),
-        ((7, 5), (3, 2, 1), {"count_include_pad": True}),
-        ((7, 6), (2, 2, 0), {"ceil_mode": True}),
-        ((1, 1), (3, 1, 1), {"count_include_pad": False}),
-    ],
-    ids=str,
-)
-def test_average_pooling_has_the_singular_value_of_its_matrix(size, window, options):
-    true = singular_value(lambda x: F.avg_pool2d(x, *window, **options), 1, size)
-    found = average_pool_norm(size, *[(n, n) for n in window], **options)
-    assert_close(found, true.item())
-
-
-@pytest.mark.parametrize(
-    ("window", "value"),
-    [((3, 1, 1), 1.008), ((3, 2, 1), 0.619), ((2, 2, 0), 0.5)],
-    ids=str,
-)
-def test_average_pooling_of_16x16_has_the_values_measured_on_its_own(window, value):
-    found = average_pool_norm((16, 16), *[(n, n) for n in window], count_include_pad=False)
-    assert_close(found, value, rtol=0, atol=5e-4)
-
-
-@pytest.mark.parametrize(
-    ("size", "window", "options", "value"),
-    [
-        ((8, 8), (3, 1, 1), {}, 3.0),
-        ((8, 8), (3, 2, 1), {}, 2.0),
-        ((7, 8), (3, 2, 1), {}, 2.0),
-        ((8, 8), (2, 2, 0), {}, 1.0),
-        ((2, 8), (3, 1, 1), {}, math.sqrt(6)),
-        ((1, 1), (3, 1, 1), {}, 1.0),
-        ((9, 9), (3, 1, 1), {"dilation": 2}, 3.0),
-        ((6, 6), (3, 2, 0), {"ceil_mode": True}, 2.0),
-    ],
-    ids=str,
-)
-def test_max_pooling_is_worst_at_a_single_pixel(size, window, options, value):
-    arguments = [(n, n) for n in window]
-    pairs = {name: (n, n) if name == "dilation" else n for name, n in options.items()}
-    assert max_pool_norm(size, *arguments, **pairs) == pytest.approx(value)
-    pixels = torch.eye(size[0] * size[1]).view(-1, 1, *size)
-    pooled = F.max_pool2d(pixels, *window, **options) - F.max_pool2d(
-        torch.zeros_like(pixels), *window, **options
-    )
-    assert pooled.flatten(1).norm(dim=1).max().item() == pytest.approx(value)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_no_pair_of_maps_moves_further_apart_by_max_pooling(generator, stride):
-    x, y = randn(generator, 200, 1, 5, 5), randn(generator, 200, 1, 5, 5)
-    y = torch.where(randn(generator, 200, 1, 5, 5) > 1, y, x)  # pairs that differ here and there
-    moved = (F.max_pool2d(x, 3, stride, 1) - F.max_pool2d(y, 3, stride, 1)).flatten(1).norm(dim=1)
-    bound = max_pool_norm((5, 5), (3, 3), (stride, stride), (1, 1))
-    assert (moved <= bound * (x - y).flatten(1).norm(dim=1) + 1e-12).all()
-
-
-def test_the_papers_average_pooling_falls_with_the_root_of_the_stride():
-    assert paper_average_pool_norm((1, 1)) == 1
-    assert paper_average_pool_norm((2, 2)) == pytest.approx(1 / math.sqrt(2))
-    assert paper_average_pool_norm((4, 4)) == pytest.approx(1 / 2)
-
-
-def test_an_iteration_needs_a_step():
+def test_power_iteration_needs_at_least_one_step():
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         operator_norm(
             [torch.ones(1, 1, 1, 1, 1)], [Convolution()], torch.ones(1, 1, 2, 2), iterations=0
@@ -296,7 +226,7 @@ def test_an_iteration_needs_a_step():
 
 
 def test_every_weight_needs_its_convolution():
-    with pytest.raises(ValueError, match="must belong together one by one, got 1 and 2"):
+    with pytest.raises(ValueError, match="must be pairs, at least one, got 1 weights and 2"):
         operator_norm(
             [torch.ones(1, 1, 1, 1, 1)], [Convolution()] * 2, torch.ones(1, 1, 2, 2), iterations=1
         )

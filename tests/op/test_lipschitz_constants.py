@@ -1,4 +1,4 @@
-"""Constants of operations, held to matrices written out and to pairs of feature maps."""
+"""Lipschitz constants of operations against whole matrices and pairs of feature maps."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from nni_robust.functional.lipschitz import Convolution, circular_norm
+from nni_robust.functional.convolution_norm import Convolution, circular_norm
 from nni_robust.op import OPS, Zero
-from nni_robust.op.lipschitz import LipschitzConstants, UnknownOperation, anatomy, is_zero
+from nni_robust.op.layer_sequence import UnknownOperation, is_zero
+from nni_robust.op.lipschitz_constants import LipschitzConstants
+from nni_robust.op.lipschitz_factors import lipschitz_factors
 
 SIZE = (6, 6)
 CONVOLUTIONS = [name for name in OPS if "conv" in name]
@@ -31,7 +33,7 @@ def seed():
 
 
 def singular_value(function, channels=4, size=SIZE):
-    """The largest singular value of a linear map of feature maps, by its whole matrix."""
+    """Return the largest singular value of a linear map of feature maps, from its whole matrix."""
     with torch.no_grad():
         basis = torch.eye(channels * size[0] * size[1]).view(-1, channels, *size)
         return torch.linalg.svdvals((function(basis) - function(0 * basis)).flatten(1))[0].item()
@@ -44,12 +46,12 @@ def constant(module, size=SIZE, *, iterations=1000, **options):
 
 
 def linear(separable, with_norm=False):
-    """The part of a separable convolution that follows its ReLU."""
+    """Return the part of a separable convolution that follows its ReLU."""
     return nn.Sequential(*list(separable)[1 : 4 if with_norm else 3])
 
 
-def lived_in(module):
-    """Give batch norms the statistics and weights of a trained network, and evaluate."""
+def as_trained(module):
+    """Set statistics and weights of batch norms as in a trained network; return it in eval mode."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_()
@@ -76,7 +78,7 @@ def test_a_convolution_counts_as_one_map_from_activation_to_activation(name, str
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_folded_batch_norm_scales_every_channel_of_the_map(name):
-    operation = lived_in(OPS[name](4, 2, affine=True))
+    operation = as_trained(OPS[name](4, 2, affine=True))
     if name.startswith("dil"):
         expected = singular_value(linear(operation, with_norm=True))
     else:
@@ -86,7 +88,7 @@ def test_a_folded_batch_norm_scales_every_channel_of_the_map(name):
 
 
 def test_a_strided_identity_counts_its_larger_half():
-    operation = lived_in(OPS["skip_connect"](4, 2, affine=True))
+    operation = as_trained(OPS["skip_connect"](4, 2, affine=True))
     larger = max(
         torch.linalg.svdvals(h.weight[:, :, 0, 0])[0]
         for h in operation.children()
@@ -108,7 +110,7 @@ def test_a_strided_identity_counts_its_larger_half():
         ("none", 1, 0.0, 0.0),
     ],
 )
-def test_an_operation_without_weights_has_its_number(name, stride, paper, true):
+def test_an_operation_without_weights_has_a_fixed_constant(name, stride, paper, true):
     operation, size = OPS[name](4, stride), (16, 16)
     assert constant(operation, size) == pytest.approx(paper, abs=5e-4)
     assert constant(operation, size, pooling="operator") == pytest.approx(true, abs=5e-4)
@@ -116,7 +118,7 @@ def test_an_operation_without_weights_has_its_number(name, stride, paper, true):
 
 @pytest.mark.parametrize("name", ["max_pool_3x3", "avg_pool_3x3"])
 def test_a_batch_norm_after_a_pooling_counts_its_largest_factor(name):
-    operation = lived_in(OPS[name](4, 1))
+    operation = as_trained(OPS[name](4, 1))
     factor = (operation[1].running_var + operation[1].eps).rsqrt().max().item()
     assert constant(operation, fold_batch_norm=True) == pytest.approx(factor, rel=1e-6)
 
@@ -124,8 +126,8 @@ def test_a_batch_norm_after_a_pooling_counts_its_largest_factor(name):
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("name", OPS)
-def test_no_pair_of_feature_maps_moves_further_apart(name, stride, affine):
-    operation = lived_in(OPS[name](4, stride, affine))
+def test_no_pair_of_feature_maps_moves_further_apart_than_the_constant(name, stride, affine):
+    operation = as_trained(OPS[name](4, stride, affine))
     bound = constant(operation, fold_batch_norm=True, pooling="operator")
     x = torch.randn(100, 4, *SIZE)
     y = x + torch.randn_like(x) * torch.logspace(-2, 1, 100).view(-1, 1, 1, 1)
@@ -135,7 +137,7 @@ def test_no_pair_of_feature_maps_moves_further_apart(name, stride, affine):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_layer_by_layer_a_convolution_counts_a_bound_of_each(name):
+def test_layer_by_layer_the_constant_is_the_product_of_upper_bounds(name):
     operation, (kernel, dilation) = OPS[name](4, 2), (int(name[-1]), 2 if "dil" in name else 1)
     spatial = Convolution(groups=4, dilation=(dilation, dilation))  # a bound at every stride
     expected, size = 1.0, SIZE
@@ -149,7 +151,7 @@ def test_layer_by_layer_a_convolution_counts_a_bound_of_each(name):
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_reshaped_a_convolution_counts_its_weights_as_matrices(name):
+def test_reshaped_the_constant_is_the_product_of_norms_of_matrices(name):
     operation = OPS[name](4, 2)
     matrices = [m.weight.flatten(1) for m in operation.modules() if isinstance(m, nn.Conv2d)]
     expected = math.prod(torch.linalg.svdvals(matrix)[0].item() for matrix in matrices)
@@ -234,13 +236,13 @@ class Twice(nn.Module):
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (Residual(nn.Conv2d(4, 4, 1)), "Residual is no row of layers: it has a step 'add'"),
+        (Residual(nn.Conv2d(4, 4, 1)), "Residual is not a row of layers: it has a step 'add'"),
         (nn.Sequential(nn.GELU()), "the constant of GELU is not known"),
         (Twice(), "Twice cannot be traced as a row of layers"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), "must have a zero border"),
         (nn.Conv2d(4, 4, 3, padding="same"), "must have a zero border given in numbers"),
-        (nn.Linear(6, 6), r"Linear reads vectors, but gets a map of size \(6, 6\)"),
-        (nn.MaxPool2d(2, return_indices=True), "does not give plain averages or maxima"),
+        (nn.Linear(6, 6), r"Linear reads vectors, but its input is a map of size \(6, 6\)"),
+        (nn.MaxPool2d(2, return_indices=True), "does not return plain averages or maxima"),
         (
             type("FactorizedReduce", (nn.Sequential,), {})(nn.Conv2d(4, 4, 1)),
             "two 1x1 convolutions",
@@ -248,9 +250,9 @@ class Twice(nn.Module):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_what_cannot_be_measured_says_why(module, reason):
+def test_an_operation_that_cannot_be_measured_says_why(module, reason):
     with pytest.raises(UnknownOperation, match=reason):
-        anatomy(module, SIZE)
+        lipschitz_factors(module, SIZE)
     operations = {"strange": module, "plain": nn.Identity()}
     constants = LipschitzConstants(operations, dict.fromkeys(operations, SIZE))
     assert list(constants.unknown) == ["strange"]
@@ -265,7 +267,7 @@ def test_a_batch_norm_without_statistics_cannot_be_folded():
     assert "without running statistics" in folded.unknown["it"]
 
 
-def test_a_known_constant_stands_for_a_measured_one():
+def test_a_known_constant_replaces_a_measured_one():
     operations = {"strange": nn.GELU(), "plain": nn.Identity()}
     known = {"strange": 1.129, "plain": 0}
     constants = LipschitzConstants(operations, {}, known=known)
@@ -280,13 +282,13 @@ def test_a_known_constant_stands_for_a_measured_one():
         (HUB_OPS["none"](4, 1, True), True),
         (nn.Sequential(Zero(4, 1), nn.Dropout()), True),
         (nn.Sequential(HUB_OPS["none"](4, 1, True), DropPath(0.3)), True),
-        (nn.Sequential(Zero(4, 1), nn.BatchNorm2d(4)), False),  # gives its biases
+        (nn.Sequential(Zero(4, 1), nn.BatchNorm2d(4)), False),  # returns its biases
         (nn.Sequential(nn.Identity()), False),
         (nn.Identity(), False),
     ],
     ids=str,
 )
-def test_zero_is_what_gives_zeros(module, zero):
+def test_an_operation_is_zero_if_it_returns_zeros(module, zero):
     assert is_zero(module) is zero
 
 
@@ -297,7 +299,7 @@ def test_operations_of_all_kinds_keep_their_order():
     assert together == pytest.approx([constant(module) for module in operations.values()], rel=2e-3)
 
 
-def test_an_update_reads_the_weights_as_they_are():
+def test_an_update_reads_the_present_weights():
     operation = OPS["sep_conv_3x3"](4, 1)
     constants = LipschitzConstants({"it": operation}, {"it": SIZE})
     before = constants.update(50)
@@ -308,8 +310,8 @@ def test_an_update_reads_the_weights_as_they_are():
     assert all(weight.grad is None for weight in operation.parameters())
 
 
-def test_what_was_weak_is_found_when_it_grows():
-    # Two channels that never mix: an iteration that ended in one knows nothing of the other.
+def test_a_weak_direction_is_found_when_it_grows():
+    # Two channels that never mix: an iteration that ended in one has lost the other.
     layer = nn.Conv2d(2, 2, 3, padding=1, groups=2)
     with torch.no_grad():
         layer.weight[0] *= 100
@@ -323,7 +325,7 @@ def test_what_was_weak_is_found_when_it_grows():
     assert found.exp().item() == pytest.approx(singular_value(layer, channels=2), rel=1e-2)
 
 
-def test_a_resumed_measurement_goes_on_as_if_never_stopped(tmp_path):
+def test_a_resumed_measurement_equals_an_uninterrupted_one(tmp_path):
     operations = {name: OPS[name](4, 2) for name in OPS}
     sizes = dict.fromkeys(operations, SIZE)
     whole, stopped = (LipschitzConstants(operations, sizes) for _ in range(2))
@@ -348,7 +350,7 @@ def test_the_state_of_other_operations_is_refused():
         other.load_state_dict(state)
 
 
-def test_mixed_precision_around_it_changes_nothing():
+def test_autocast_does_not_change_a_measurement():
     operation = OPS["sep_conv_5x5"](4, 1)
     expected = LipschitzConstants({"it": operation}, {"it": SIZE}).update(5)
     with torch.autocast("cpu", torch.bfloat16):

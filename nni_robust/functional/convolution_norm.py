@@ -1,13 +1,12 @@
-r"""Lipschitz constants in the :math:`l_2` norm: of convolutions in a row, and of poolings.
+r"""Norms of convolutions: Lipschitz constants in the :math:`l_2` norm.
 
-A convolution has three constants here. `operator_norm` is that of the map itself, with its zero
-border and its stride, and takes several convolutions in a row as one map; `circular_norm` is an
-upper bound in closed form; `reshaped_norm` is that of the weight written as a matrix.
+There are three. `operator_norm` is the norm of the map itself, with its zero border and its stride,
+for one convolution or several in a row. `circular_norm` is an upper bound in closed form.
+`reshaped_norm` is the norm of the weight written as a matrix.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,14 +19,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Convolution:
-    """Say how a kernel is moved over an image, as `torch.nn.Conv2d` does; the border is zero.
+    """How a kernel moves over an image, as in `torch.nn.Conv2d`; the border is zero.
 
     Parameters
     ----------
     stride, padding, dilation
-        In height and width.
+        Values in height and width.
     groups
-        Number of blocks into which the channels are divided.
+        Number of blocks of channels.
     """
 
     stride: Pair = (1, 1)
@@ -36,7 +35,7 @@ class Convolution:
     groups: int = 1
 
     def output_size(self, size: Pair, kernel_size: Pair) -> Pair:
-        """Give height and width of the output.
+        """Return height and width of the output.
 
         Examples
         --------
@@ -59,33 +58,33 @@ def operator_norm(
     *,
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
-    r"""Measure several convolutions in a row as one linear map A, by power iteration.
+    r"""Return the norm of several convolutions in a row, as one linear map A, by power iteration.
 
     .. math::
 
         u = A v / \|A v\|, \qquad \sigma = \|A^T u\| \le \|A\|, \qquad v \leftarrow A^T u / \sigma.
 
-    B maps of one shape are measured at once. A and its transpose are applied to maps of the real
-    size, with the real stride, dilation and zero border.
+    B maps of the same shape are measured together. A and its transpose are applied to feature maps
+    of the real size, with the real stride, dilation and zero border.
 
     Parameters
     ----------
     weights
-        One for each convolution in a row, shape ``(B, out, in / groups, kh, kw)``.
+        One weight per convolution, shape ``(B, out, in / groups, kh, kw)``.
     convolutions
         How each weight is applied.
     vectors
-        Where the iteration starts, shape ``(B, C, H, W)``, of any length but 0: at random, or where
-        an earlier call ended.
+        Where the iteration starts, shape ``(B, C, H, W)``, of any length except 0: random vectors,
+        or those where an earlier call ended.
     iterations
         Number of steps, at least 1.
 
     Returns
     -------
     norms
-        Estimates of the norms, never above them, shape ``(B,)``; 0 for a map that is 0.
+        Estimates of the norms, shape ``(B,)``, never above them; 0 if the map is 0.
     vectors
-        Where the iteration ended, of length 1, shape ``(B, C, H, W)``.
+        Where the iteration ended, shape ``(B, C, H, W)``, of length 1.
 
     Examples
     --------
@@ -98,27 +97,27 @@ def operator_norm(
         raise ValueError(f"iterations must be at least 1, got {iterations!r}.")
     if len(weights) != len(convolutions) or not weights:
         raise ValueError(
-            "weights and convolutions must belong together one by one, "
-            f"got {len(weights)} and {len(convolutions)} of them."
+            f"weights and convolutions must be pairs, at least one, got {len(weights)} weights "
+            f"and {len(convolutions)} convolutions."
         )
     v, _ = _unit(vectors)
     norms = v.new_zeros(len(v))
     for _ in range(iterations):
         u, sizes = _apply(weights, convolutions, v)
         w, norms = _unit(_apply_transposed(weights, convolutions, _unit(u)[0], sizes))
-        # A map that is 0 would end the iteration for good: wait where it is.
+        # A map that is 0 would end the iteration for good: keep the last vector.
         v = torch.where((norms > 0).view(-1, 1, 1, 1), w, v)
     return norms, v
 
 
 def circular_norm(weight: Tensor, convolution: Convolution, size: Pair) -> Tensor:
-    r"""Bound the norm of a convolution by that of a circular one, in closed form.
+    r"""Return an upper bound of the norm of a convolution: the norm of a circular one.
 
     .. math:: \max_f \sigma_{\max} \bigl(\hat{k}(f)\bigr)
 
-    over the frequencies f of a torus so large that no kernel wraps round onto the image; there the
-    convolution with zero border is a part of the circular one. For 1x1 kernels it is the norm
-    itself. A stride only leaves outputs out.
+    over the frequencies f of a torus. The torus is so large that no kernel wraps round onto the
+    image, so the convolution with zero border is a part of the circular one. A stride only removes
+    outputs. For 1x1 kernels the bound is the norm itself.
 
     Parameters
     ----------
@@ -132,7 +131,7 @@ def circular_norm(weight: Tensor, convolution: Convolution, size: Pair) -> Tenso
     Returns
     -------
     norms
-        Shape ``(B,)``.
+        Upper bounds, shape ``(B,)``.
 
     Notes
     -----
@@ -157,9 +156,9 @@ def circular_norm(weight: Tensor, convolution: Convolution, size: Pair) -> Tenso
 
 
 def reshaped_norm(weight: Tensor) -> Tensor:
-    """Measure a weight written as the matrix (out, in / groups * kh * kw).
+    """Return the norm of a weight written as the matrix (out, in / groups * kh * kw).
 
-    For kernels larger than 1x1 this is neither the norm of the convolution nor a bound of it.
+    For kernels larger than 1x1 this is neither the norm of the convolution nor a bound on it.
 
     Parameters
     ----------
@@ -174,104 +173,18 @@ def reshaped_norm(weight: Tensor) -> Tensor:
     Notes
     -----
     Yoshida, Miyato, *Spectral norm regularization*, 2017, to which [RACL] Sec. 2.2 refers.
+
+    Examples
+    --------
+    >>> reshaped_norm(torch.ones(1, 1, 1, 3, 3))
+    tensor([3.0000])
     """
     norms: Tensor = torch.linalg.matrix_norm(weight.flatten(2), ord=2)
     return norms
 
 
-def average_pool_norm(
-    size: Pair,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    *,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> float:
-    r"""Measure average pooling, a linear map.
-
-    It averages along the height and then along the width, so its norm is the product of the norms
-    of two small matrices.
-
-    Parameters
-    ----------
-    size
-        (H, W) of the input.
-    kernel_size, stride, padding, ceil_mode, count_include_pad
-        As in `torch.nn.AvgPool2d`.
-
-    Examples
-    --------
-    >>> round(average_pool_norm((8, 8), (2, 2), (2, 2), (0, 0)), 6)
-    0.5
-    """
-    norm = 1.0
-    for n, k, s, p in zip(size, kernel_size, stride, padding, strict=True):
-        matrix = F.avg_pool1d(_unit_vectors(n), k, s, p, ceil_mode, count_include_pad)[:, 0]
-        norm *= float(torch.linalg.matrix_norm(matrix, ord=2))
-    return norm
-
-
-def max_pool_norm(
-    size: Pair,
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
-    *,
-    dilation: Pair = (1, 1),
-    ceil_mode: bool = False,
-) -> float:
-    r"""Give the Lipschitz constant of max pooling.
-
-    .. math::
-
-        \|p(x) - p(y)\|^2 \le \sum_w \max_{i \in w} |x_i - y_i|^2 \le \sum_i n_i |x_i - y_i|^2
-
-    over windows w and pixels i, where :math:`n_i` windows hold pixel i. So the constant is at most
-    the root of the largest :math:`n_i`, and a single bright pixel there, against none, reaches it.
-
-    Parameters
-    ----------
-    size
-        (H, W) of the input.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in `torch.nn.MaxPool2d`.
-
-    Examples
-    --------
-    >>> max_pool_norm((8, 8), (3, 3), (1, 1), (1, 1)), max_pool_norm((8, 8), (3, 3), (2, 2), (1, 1))
-    (3.0, 2.0)
-    """
-    counts = [
-        int((F.max_pool1d(_unit_vectors(n), k, s, p, d, ceil_mode) > 0).sum(-1).max())
-        for n, k, s, p, d in zip(size, kernel_size, stride, padding, dilation, strict=True)
-    ]
-    return math.sqrt(math.prod(counts))
-
-
-def paper_average_pool_norm(stride: Pair) -> float:
-    r"""Give the constant of average pooling of the paper, :math:`S^{-1/2}` at stride S.
-
-    Parameters
-    ----------
-    stride
-        In height and width; S is their geometric mean.
-
-    Notes
-    -----
-    [RACL] Sec. 2.2, which gives max pooling the constant 1. It is the norm of averaging S pixels
-    along one direction; `average_pool_norm` and `max_pool_norm` are those of the operations.
-
-    Examples
-    --------
-    >>> paper_average_pool_norm((1, 1)), paper_average_pool_norm((4, 4))
-    (1.0, 0.5)
-    """
-    return float(math.prod(stride) ** -0.25)
-
-
 def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Bring every map to length 1, and give the lengths; what is 0 stays 0."""
+    """Scale every map to length 1, and return the lengths; a map that is 0 stays 0."""
     lengths = torch.linalg.vector_norm(x, dim=(1, 2, 3))
     tiny = torch.finfo(x.dtype).tiny
     return x / lengths.clamp_min(tiny).view(-1, 1, 1, 1), lengths
@@ -280,7 +193,7 @@ def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
 def _apply(
     weights: Sequence[Tensor], convolutions: Sequence[Convolution], x: Tensor
 ) -> tuple[Tensor, list[Pair]]:
-    """Apply B rows of convolutions to one image each; also give the sizes of what each read."""
+    """Apply B rows of convolutions to one image each; return also the size of every input."""
     batch, sizes = len(x), []
     for weight, conv in zip(weights, convolutions, strict=True):
         sizes.append((x.shape[2], x.shape[3]))
@@ -299,12 +212,12 @@ def _apply(
 def _apply_transposed(
     weights: Sequence[Tensor], convolutions: Sequence[Convolution], x: Tensor, sizes: list[Pair]
 ) -> Tensor:
-    """Apply the transpose of `_apply`; the sizes say what the strides have rounded away."""
+    """Apply the transpose of `_apply`; the sizes restore what the strides rounded away."""
     batch = len(x)
     for weight, conv, size in zip(
         reversed(weights), reversed(convolutions), reversed(sizes), strict=True
     ):
-        rest = [
+        output_padding = [
             n
             - (m - 1) * conv.stride[i]
             + 2 * conv.padding[i]
@@ -317,7 +230,7 @@ def _apply_transposed(
             weight.flatten(0, 1),
             stride=conv.stride,
             padding=conv.padding,
-            output_padding=rest,
+            output_padding=output_padding,
             groups=batch * conv.groups,
             dilation=conv.dilation,
         )
@@ -326,15 +239,10 @@ def _apply_transposed(
 
 
 def _dilate(weight: Tensor, dilation: Pair) -> Tensor:
-    """Set the entries of every kernel apart."""
+    """Return the kernels with zeros between their entries."""
     if dilation == (1, 1):
         return weight
     spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[-2:], strict=True)]
     kernel = weight.new_zeros(*weight.shape[:-2], *spans)
     kernel[..., :: dilation[0], :: dilation[1]] = weight
     return kernel
-
-
-def _unit_vectors(n: int) -> Tensor:
-    """Give n signals of length n with a single 1 each: a map of them is its matrix."""
-    return torch.eye(n, dtype=torch.float64)[:, None]
