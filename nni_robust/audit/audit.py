@@ -7,7 +7,6 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from nni_robust.attack import ThreatModel
-from nni_robust.attack.base import check_count
 from nni_robust.audit.checks import (
     Finding,
     black_box,
@@ -25,6 +24,7 @@ from nni_robust.audit.checks import (
 )
 from nni_robust.audit.context import Bench, share
 from nni_robust.audit.verdict import Audit, Check
+from nni_robust.check import check_count
 
 FEWEST = 20
 """Images classified right, without which attacks tell nothing."""

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nni_robust.attack import FGSM, PGD, Attack
-from nni_robust.attack.base import check_count
+from nni_robust.check import check_count
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator.robustness import check_suite
 from nni_robust.job.callbacks import report_intermediate

@@ -16,7 +16,7 @@ from nni.nas.space import RawFormatModelSpace, model_context
 from torch import nn
 
 from nni_robust.attack import FGSM, PGD, Attack
-from nni_robust.attack.base import check_count
+from nni_robust.check import check_count
 from nni_robust.data import RobustDataModule
 from nni_robust.evaluator.robustness import check_suite
 from nni_robust.job.callbacks import SHORT_NAMES, SupernetPerEpoch

@@ -11,7 +11,7 @@ import nni
 from torch import Tensor
 
 from nni_robust.attack import Attack, Transfer
-from nni_robust.attack.base import check_count
+from nni_robust.check import check_count
 from nni_robust.data import Examples
 from nni_robust.evaluator.outcome import Robustness
 from nni_robust.evaluator.robustness import check_suite, measure_robustness
