@@ -1,3 +1,5 @@
+"""The losses of the attacks against values computed by hand and loops from the papers."""
+
 from __future__ import annotations
 
 import math

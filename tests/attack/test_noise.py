@@ -1,3 +1,5 @@
+"""Noise: its distribution, its repeats and invalid settings."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""PGD: batch statistics, random starts, restarts and invalid settings."""
+
 from __future__ import annotations
 
 import copy

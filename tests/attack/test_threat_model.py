@@ -1,3 +1,5 @@
+"""The balls of a threat model, and the settings it refuses."""
+
 from __future__ import annotations
 
 import math

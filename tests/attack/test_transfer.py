@@ -1,3 +1,5 @@
+"""The transfer attack: the images come from the source alone."""
+
 from __future__ import annotations
 
 import dataclasses
