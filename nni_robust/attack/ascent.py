@@ -111,7 +111,7 @@ def check_differentiable(value: Tensor) -> Tensor:
     """Return a value computed by a network; raise a SettingError if it has no gradient."""
     if not value.requires_grad:
         raise SettingError(
-            "must be differentiable to be attacked by gradient, but its logits depend neither on "
+            "must be differentiable for an attack by gradient, but its logits depend neither on "
             "the images nor on a trainable weight. Square needs no gradient; an audit looks for "
             "the cause.",
             "network",

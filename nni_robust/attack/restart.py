@@ -1,4 +1,4 @@
-"""Several attempts at every image, of which the worst one for the network counts."""
+"""The choice of the worst image among several attempts."""
 
 from __future__ import annotations
 
