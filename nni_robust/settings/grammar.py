@@ -182,8 +182,10 @@ def _arguments(target: Any) -> tuple[dict[str, Any], dict[str, inspect.Parameter
         for name, parameter in bound
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
-    # A dataclass may inherit fields whose annotations only its base's module can read.
-    hinted = target if dataclasses.is_dataclass(target) else constructor
+    # A dataclass may inherit fields whose annotations only its base's module can read. A class
+    # derived from a dataclass may have a constructor of its own.
+    owner = next((c for c in getattr(target, "__mro__", ()) if "__init__" in vars(c)), None)
+    hinted = target if owner and "__dataclass_fields__" in vars(owner) else constructor
     return typing.get_type_hints(hinted), parameters
 
 

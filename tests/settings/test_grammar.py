@@ -116,6 +116,21 @@ def test_a_data_module_that_is_described_is_built_the_same():
     assert rebuilt.examples("test")[0].equal(data.examples("test")[0])
 
 
+class Shifted(Synthetic):
+    """A data module from outside, with a constructor of its own."""
+
+    def __init__(self, *, shift: float, batch_size: int = 16) -> None:
+        super().__init__(num_classes=3, num_examples=50, batch_size=batch_size)
+        self.shift = shift
+
+
+def test_the_arguments_of_a_data_module_from_outside_are_converted_and_checked():
+    data = build({"name": "shifted", "shift": "1/4"}, {"shifted": Shifted}, "data")
+    assert (data.shift, data.batch_size, data.num_classes) == (0.25, 16, 3)
+    with pytest.raises(ValueError, match=r"data\.shift must be of type float, got 'far'"):
+        build({"name": "shifted", "shift": "far"}, {"shifted": Shifted}, "data")
+
+
 def test_a_class_from_outside_needs_no_table():
     attack = build({"name": "nni_robust.attack:PGD", "steps": 3}, {}, "attack")
     assert attack == PGD(steps=3)
