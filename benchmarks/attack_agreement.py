@@ -1,23 +1,26 @@
-"""Every attack against foolbox's, adv-lib's and pyautoattack's own, on one trained network.
+"""Compare every attack with that of foolbox, adv-lib or pyautoattack, on one trained network.
 
     python benchmarks/attack_agreement.py '{name: resnet18, size: 0.125}' WEIGHTS --root DATA
 
-WEIGHTS is a state dict, such as ``best.pt`` of ``python -m nni_robust train``, and DATA the folder
-that holds CIFAR-10. ``--source-weights`` adds the attack that is made on another training of the
-network. Needs ``pip install -e '.[test]'`` and adv-lib, of which ``pip install --no-deps adv-lib``
-is enough.
+WEIGHTS is a state dict, such as ``best.pt`` from ``python -m nni_robust train``. DATA is the folder
+that contains CIFAR-10. ``--source-weights`` adds the transfer attack, with another training of the
+network as its source. Requirements: ``pip install -e '.[test]'`` and ``pip install --no-deps
+adv-lib``.
 
-Both sides attack the same test images, one after the other. ``differ`` counts the images that stand
-against one and fall to the other; ``p`` is the probability that so many or more of them fall on one
-side if each is equally likely to (McNemar's exact test; 1 where none differs), and ``linf`` or
-``l2`` the largest perturbation of ours as a share of the radius. Random starts differ; foolbox's
-MI-FGSM signs gradients before it accumulates them, and adv-lib's PGD gives the last image on its
-way that fools, but does not look at its last step.
+Both implementations attack the same test images. Columns: ``differ`` is the number of images that
+withstand one implementation but not the other. ``p`` is the p-value of McNemar's exact test: the
+probability that the differing images split at least this unevenly if both sides are equally likely
+(1 if no image differs). ``radius`` is the largest of our perturbations as a share of epsilon.
 
-Last figures: a ResNet-18 of 0.30 M parameters, trained as docs/comparison.md says (seed 2); one
-thread of an AMD EPYC with other work beside it, so that ratios vary by a factor of two. Share of
-the images classified right that stand, 141 of 500, and for AutoAttack's parts and adv-lib's
-APGD-T, FAB and APGD in l2 22 of 60.
+The implementations are not identical. Random starts differ. foolbox's MI-FGSM takes the sign of
+gradients before it accumulates them. adv-lib's PGD returns the last misclassified image on its way
+but does not evaluate its last step.
+
+Last figures: a ResNet-18 with 0.30 M parameters, trained as docs/comparison.md says (seed 2); one
+thread of an AMD EPYC shared with other work, so that ratios vary by a factor of two. The
+percentages are the share of correctly classified images that withstand the attack: 141 of 500
+images were classified correctly; for AutoAttack's attacks and adv-lib's APGD-T, FAB and APGD in l2,
+22 of 60.
 
     attack          norm  library         ours  theirs  differ   ours     theirs  ratio
     fgsm            linf  foolbox        78.7%   78.7%       0    0.2 s    0.1 s   1.39
@@ -89,7 +92,7 @@ from nni_robust.command.target import named_subject
 from nni_robust.data import CIFAR10
 from nni_robust.functional.interval import accuracy_interval
 
-# adv-lib imports pretrained networks and plots with its attacks, which need neither.
+# adv-lib imports these packages for pretrained networks and plots, which its attacks do not need.
 for absent in ("torchvision", "visdom"):
     module = types.ModuleType(absent)
     module.__dict__.update(models=None, Visdom=object)
@@ -108,7 +111,7 @@ Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Case:
-    """One attack of ours, and one that should come to the same."""
+    """One of our attacks and the implementation of another library."""
 
     attack: Attack
     library: str
@@ -116,7 +119,7 @@ class Case:
 
 
 def by_foolbox(attack: Any, epsilon: float | None) -> Run:
-    """Wrap an attack of foolbox; without an epsilon it looks for the nearest image."""
+    """Wrap an attack of foolbox; without an epsilon it searches for the nearest image."""
 
     def run(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         model = foolbox.PyTorchModel(network, bounds=(0, 1), device=x.device)
@@ -129,12 +132,12 @@ def by_foolbox(attack: Any, epsilon: float | None) -> Run:
 
 
 def clipped(run: Run, threat_model: ThreatModel) -> Run:
-    """Project what looks for the nearest image onto the ball, as ours is."""
+    """Project the images of an attack that searches for the nearest one onto the ball."""
     return lambda network, x, y: threat_model.project(run(network, x, y), x)
 
 
 def by_autoattack(name: str, threat_model: ThreatModel) -> Run:
-    """Wrap one part of AutoAttack's own evaluation."""
+    """Wrap one attack of AutoAttack's own evaluation."""
 
     def run(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         norm = {"linf": "Linf", "l2": "L2"}[threat_model.norm]
@@ -149,7 +152,7 @@ def by_autoattack(name: str, threat_model: ThreatModel) -> Run:
 
 
 def cases(source: nn.Module | None) -> Iterator[Case]:
-    """List what is compared."""
+    """Yield the pairs of attacks to compare."""
     attacks = foolbox.attacks
     for ball, prefix in ((LINF, "Linf"), (L2, "L2")):
         epsilon, step = ball.epsilon, ball.epsilon / 4
@@ -194,7 +197,7 @@ def cases(source: nn.Module | None) -> Iterator[Case]:
 
 
 def standing(run: Run, network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Attack all images; tell which stand, the attacked images, and the seconds."""
+    """Return which images withstand an attack, the attacked images and the seconds it took."""
     torch.manual_seed(0)
     started = time.perf_counter()
     parts = [run(network, *batch) for batch in zip(x.split(BATCH), y.split(BATCH), strict=True)]
@@ -206,14 +209,14 @@ def standing(run: Run, network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor
 
 
 def lengths(x_adv: Tensor, x: Tensor, norm: str) -> Tensor:
-    """Measure perturbations."""
+    """Return the norm of every perturbation, shape (N,)."""
     return torch.linalg.vector_norm(
         (x_adv - x).flatten(1), ord=float("inf") if norm == "linf" else 2, dim=1
     )
 
 
 def main() -> None:
-    """Print a line for every case."""
+    """Print one line per case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("network")
     parser.add_argument("weights", type=Path)
@@ -231,14 +234,14 @@ def main() -> None:
         and named_subject(options.network, options.source_weights, data).network
     )
     for parameter in network.parameters():
-        parameter.requires_grad_(False)  # libraries differ in whether they ask for it
+        parameter.requires_grad_(False)  # some libraries would compute these gradients
     x, y = data.examples("test", options.limit)
     with torch.no_grad():
         clean = network(x).argmax(1) == y
     low, high = accuracy_interval(int(clean.sum()), len(x))
     print(f"clean {clean.float().mean():.1%} ({low:.1%} to {high:.1%}) of {len(x)} test images")
-    x, y = x[clean], y[clean]  # AutoAttack leaves the others alone, foolbox does not
-    print(f"the {len(x)} that are classified right:")
+    x, y = x[clean], y[clean]  # AutoAttack skips the others, foolbox attacks them
+    print(f"the {len(x)} correctly classified images:")
     print(
         f"{'attack':<16}{'norm':<6}{'library':<14}{'ours':>7}{'theirs':>8}{'95 % interval':>18}"
         f"{'differ':>8}{'p':>7}{'radius':>8}{'ours':>9}{'theirs':>9}{'ratio':>7}"
@@ -249,7 +252,7 @@ def main() -> None:
         if options.only not in f"{case.attack.name} {ball.norm} {case.library}":
             continue
         key = case.attack.name, ball
-        if key not in done:  # two libraries may have it
+        if key not in done:  # two libraries may have the same attack
             done[key] = standing(case.attack, network, x, y)
         ours, attacked, our_seconds = done[key]
         theirs, _, their_seconds = standing(case.reference, network, x, y)

@@ -1,10 +1,10 @@
-"""Compare the time of PGD-7 with that of foolbox's, on one small convolutional network.
+"""Compare the time of PGD-7 with that of foolbox, on a small convolutional network.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/attack_step.py``. The two take turns, so that both see
-the same machine.
+Run ``OMP_NUM_THREADS=1 python benchmarks/attack_step.py``. The two implementations alternate, so
+that other work on the machine affects both.
 
 Last figures: AMD EPYC, one thread, Python 3.11.7, torch 2.13.0+cpu, foolbox 3.3.4; 64 images of
-32 x 32, 30 repeats.
+32 x 32 pixels, 30 repetitions.
 
     nni_robust  median   151.2 ms  (quartiles 145.0 to 156.3)
     foolbox     median   181.3 ms  (quartiles 176.4 to 192.8)
@@ -44,14 +44,14 @@ def build_network() -> nn.Sequential:
 
 
 def seconds(run: Callable[[], Tensor]) -> float:
-    """Time one call."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Print median and quartiles of both, and the ratio of the medians."""
+    """Print the median and quartiles of both times, and the ratio of the medians."""
     torch.manual_seed(0)
     network = build_network().eval()
     x, y = torch.rand(64, 3, 32, 32), torch.randint(10, (64,))
@@ -67,7 +67,7 @@ def main() -> None:
     for repeat in range(REPEATS + 3):
         for name, run in runs.items():
             taken = seconds(run)
-            if repeat >= 3:  # the first ones warm up
+            if repeat >= 3:  # the first three are warm-up
                 times[name].append(1000 * taken)
     print(
         f"Python {platform.python_version()}, torch {torch.__version__}, "

@@ -1,11 +1,12 @@
-"""Time a search step with and without the Lipschitz constraint, in turns.
+"""Compare the time of a search step with and without the Lipschitz constraint.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/bound_cost.py``. A step is one architecture step and one
-step of the network, on synthetic images. The constraint's part holds the bound, its gradient, the
-dual step, and a fiftieth of what measuring all operations takes.
+Run ``OMP_NUM_THREADS=1 python benchmarks/bound_cost.py``. Steps with and without the constraint
+alternate. A step consists of one architecture step and one weight step, on synthetic images. The
+time of the constraint includes the bound, its gradient, the dual step and a fiftieth of the time to
+measure the Lipschitz constants of all operations, which a search does every 50 steps.
 
-Last figures, one thread of a machine with other work, torch 2.13.0+cpu; the third case is not
-measured.
+Last figures: one thread of a machine shared with other work, torch 2.13.0+cpu; the third case was
+not measured.
 
     examples/racl_search.yml     step  413 ms, constraint  2.4 ms (0.6 %), measuring all  15 ms
     8 cells of width 16, K = 4   step 1214 ms, constraint 11.4 ms (0.9 %), measuring all  28 ms
@@ -34,7 +35,7 @@ from nni_robust.strategy import RACL
 from nni_robust.training import Recipe
 
 REFRESH_EVERY = 50
-CASES: list[tuple[str, dict[str, int], int, int, int]] = [  # name, space, image, batch, steps
+CASES: list[tuple[str, dict[str, int], int, int, int]] = [  # name, space, pixels, batch, steps
     ("examples/racl_search.yml", {"num_cells": 3, "width": 8, "partial_channels": 2}, 8, 64, 60),
     ("8 cells of width 16, K = 4", {"num_cells": 8, "width": 16, "partial_channels": 4}, 8, 64, 30),
     ("the same, CIFAR-10", {"num_cells": 8, "width": 16, "partial_channels": 4}, 32, 32, 4),
@@ -42,7 +43,7 @@ CASES: list[tuple[str, dict[str, int], int, int, int]] = [  # name, space, image
 
 
 class Turns(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
-    """Take the constraint away for every other step, and time all of them."""
+    """Remove the constraint in every second step, and time all steps."""
 
     def __init__(self) -> None:
         self.times: dict[bool, list[float]] = {True: [], False: []}
@@ -50,7 +51,7 @@ class Turns(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
         self._lagrangian: Any = None
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
-        """Set the turn and start the clock."""
+        """Switch the constraint on or off and start the clock."""
         self._lagrangian = self._lagrangian or module.admm.lagrangian
         module.admm.lagrangian = self._lagrangian if batch_idx % 2 else None
         self._start = time.perf_counter()
@@ -58,8 +59,8 @@ class Turns(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop the clock; then time a measurement of the operations by itself."""
-        if batch_idx > 3:  # the first ones measure the operations for the first time
+        """Stop the clock, then time one measurement of all operations."""
+        if batch_idx > 3:  # the first steps also measure the operations
             self.times[bool(batch_idx % 2)].append(time.perf_counter() - self._start)
         start = time.perf_counter()
         module.bound.refresh()
@@ -67,11 +68,13 @@ class Turns(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
 
 
 def share(space: dict[str, int], size: int, batch: int, steps: int) -> tuple[float, float, float]:
-    """Time a step without the constraint, its part with it, and one measurement."""
+    """Return the seconds of a step without constraint, of the constraint, of one measurement."""
     data = Synthetic(
-        image_shape=(3, size, size), num_examples=4 * steps * batch, validation_split=0.5
+        image_shape=(3, size, size),
+        num_examples=4 * steps * batch,
+        batch_size=batch,
+        validation_split=0.5,
     )
-    data.batch_size = batch
     turns = Turns()
     strategy = RACL(loop=LoopOptions(warmup_epochs=0, refresh_every=10**9))
     evaluator = AdversarialClassification(
@@ -96,7 +99,7 @@ def share(space: dict[str, int], size: int, batch: int, steps: int) -> tuple[flo
 
 
 def main() -> None:
-    """Print a line a case."""
+    """Print one line per case."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.manual_seed(0)

@@ -1,12 +1,13 @@
-"""Compare the time of a pass whose weights have their channels innermost with that of a plain one.
+"""Compare the time of forward and backward passes in channels-last and in default memory layout.
 
     OMP_NUM_THREADS=1 python benchmarks/channels_last.py
 
-Both copies of a network take turns on the same batch; the least time of each counts. A training
-pass has gradients of the weights, an attacking one of the images. On a CPU, whose layout alone
-nni_robust changes; see nni_robust/training/channels_last.py.
+The two copies of a network alternate on the same batch; the smallest time of each is printed. A
+training pass computes gradients of the weights, an attack pass gradients of the images. It runs on
+the CPU, the only device for which nni_robust changes the layout; see
+nni_robust/training/channels_last.py.
 
-Last figures, on an AMD EPYC with other work beside it:
+Last figures, on an AMD EPYC shared with other work:
 
     torch 2.13.0+cpu, 1 threads, batches of 64
                        training: plain     last  ratio     attack: plain     last  ratio
@@ -34,7 +35,7 @@ SIZE, BATCH, REPEATS = 0.22, 64, 4
 
 
 def seconds(network: nn.Module, x: Tensor, *, training: bool) -> float:
-    """Time one pass forward and backward."""
+    """Return the seconds of one forward and backward pass."""
     network.train(training).requires_grad_(training)
     x = x.clone().requires_grad_(not training)
     started = time.perf_counter()
@@ -43,7 +44,7 @@ def seconds(network: nn.Module, x: Tensor, *, training: bool) -> float:
 
 
 def main() -> None:
-    """Print a line for every network."""
+    """Print one line per network."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {BATCH}")
     heads = [f"{what + ': plain':>18}{'last':>9}{'ratio':>7}" for what in ("training", "attack")]
     print(" " * 16 + "".join(heads))

@@ -1,15 +1,19 @@
 """Compare the log-normal approximation of a Lipschitz bound with draws of the bound itself.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/lognormal_monte_carlo.py``. Edges have 7 operations with
-constants from 1 to 2.4, the network 8 cells (6 normal, 2 reduction) of 4 nodes with 2 to 5 edges.
-Every line draws the logarithms of 100,000 bounds and gives their mean and variance; the errors of
-the corrected form, of mu absolute and of the variance relative; the relative error of the variance
-with Eq. 12 as printed; and the share of the draws below the quantile that should hold 0.9 of them,
-with the corrected form, with Eq. 12, and with the corrected form but sigma^2 in place of sigma.
-``shared``: the cells of one type share their draws.
+Run ``OMP_NUM_THREADS=1 python benchmarks/lognormal_monte_carlo.py``. Every edge has 7 operations
+with Lipschitz constants from 1 to 2.4. The network has 8 cells (6 normal, 2 reduction) of 4 nodes
+with 2 to 5 incoming edges. Every line is based on the logarithms of 100,000 drawn bounds. Columns:
 
-Last figures: AMD EPYC, one thread, Python 3.11.7, torch 2.13.0+cpu, 13 s. The form is accurate to
-sigma 0.5, and 16 to 23 % too wide at 1.
+* mean and variance of the draws;
+* for the corrected form: the absolute error of mu, the variance and its relative error;
+* for Eq. 12 as printed: the relative error of the variance;
+* coverage: the share of the draws below the quantile for 0.9, with the corrected form, with
+  Eq. 12, and with the corrected form but sigma^2 in place of sigma.
+
+``shared`` means that cells of the same type share their draws.
+
+Last figures: AMD EPYC, one thread, Python 3.11.7, torch 2.13.0+cpu, 13 s. The corrected form is
+accurate up to sigma 0.5; at sigma 1 its variance is 16 to 23 % too large.
 
                                           drawn              corrected Eq.12          coverage with
     sigma                           mu variance      mu variance error error  correct  Eq.12    s^2
@@ -57,7 +61,7 @@ DRAWS = 100_000
 CONFIDENCE = 0.9
 NUM_OPS = 7
 EIGHT_CELLS = [0, 0, 1, 0, 0, 1, 0, 0]  # 0 normal, 1 reduction
-CASES: list[tuple[str, list[int], list[int]]] = [  # name, types of the cells, inputs of the nodes
+CASES: list[tuple[str, list[int], list[int]]] = [  # name, cell types, inputs per node
     ("edge", [0], [1]),
     ("node of 2 edges", [0], [2]),
     ("node of 5 edges", [0], [5]),
@@ -66,7 +70,7 @@ CASES: list[tuple[str, list[int], list[int]]] = [  # name, types of the cells, i
 
 
 class Network:
-    """Cells of random but equal weights a type, every edge with the operations of all others."""
+    """Cells whose random weights depend only on the cell type, with equal operations everywhere."""
 
     def __init__(self, cells: list[int], sizes: list[int], sigma: float, beta_sigma: float) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -88,7 +92,7 @@ class Network:
             edge += size
 
     def moments(self, *, form: Form, shared: bool) -> tuple[Tensor, Tensor]:
-        """Return the approximation of the bound."""
+        """Return mu and variance of the log-normal approximation."""
         return lipschitz_log_normal(
             alpha_mu=self.alpha_mu,
             alpha_variance=torch.full_like(self.alpha_mu, self.sigma**2),
@@ -101,7 +105,7 @@ class Network:
         )
 
     def draw(self, *, shared: bool) -> Tensor:
-        """Return the logarithms of bounds that are sums and products of drawn weights."""
+        """Return the logarithms of drawn bounds, shape (DRAWS,)."""
         generator = torch.Generator().manual_seed(1)
         num_edges = len(self.edge_type)
         source = self.edge_type if shared else torch.arange(num_edges)
@@ -134,7 +138,7 @@ def print_line(case: str, network: Network, drawn: Tensor, *, shared: bool) -> N
     line = f"{network.sigma:<4g}{case:<22}{drawn.mean():8.3f}{drawn.var():9.5f}"
     line += f"{mu - drawn.mean():+8.3f}{variance:9.5f}{variance / drawn.var() - 1:+6.0%}"
     shares = f"{coverage(drawn, (mu, variance)):9.3f}"
-    if case == "edge":  # Eq. 12 is not about edges
+    if case == "edge":  # Eq. 12 does not apply to edges
         line, shares = line + f"{'-':>6}", shares + f"{'-':>7}"
     else:
         printed = network.moments(form="printed", shared=shared)

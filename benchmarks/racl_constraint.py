@@ -1,14 +1,19 @@
-"""Search with and without the constraint, over several seeds, and compare what comes of it.
+"""Compare searches with and without the Lipschitz constraint, over several seeds.
 
-Run ``OMP_NUM_THREADS=1 python benchmarks/racl_constraint.py 0 1 2 3 4``. Every seed is searched
-twice as ``examples/racl_search.yml`` says, once with ``constrained: false``. Of each run: the
-logarithm of the bound of the searched supernet; that of the derived network after its training, by
-the norms of its operations, without and with the scales of batch norms; accuracy on test images,
-clean and under PGD-20; and on 150 of them under the worst of AutoAttack's APGD-CE and APGD-T (the
-whole of it takes ten minutes a network here). At the end medians and ranges.
+Run ``OMP_NUM_THREADS=1 python benchmarks/racl_constraint.py 0 1 2 3 4``. For every seed, the search
+of ``examples/racl_search.yml`` runs twice, once with ``constrained: false``. Each run prints:
 
-Last figures: two cores shared with other work, torch 2.13.0+cpu; digits, linf 32/255; medians of
-five seeds and their ranges.
+* the logarithm of the Lipschitz bound of the searched supernet;
+* the logarithm of the bound of the derived network after training, from the norms of its
+  operations, without and with the scales of its batch norms;
+* clean accuracy and accuracy under PGD-20, on the test images;
+* robust accuracy under APGD-CE and APGD-T together, on 150 test images (all of AutoAttack takes ten
+  minutes per network here).
+
+Medians and ranges follow at the end.
+
+Last figures: two cores shared with other work, torch 2.13.0+cpu; digits, linf 32/255; medians and
+ranges of five seeds.
 
                                        constrained             free
     ln bound, supernet                 -0.04 (-0.15 to -0.01)   6.01 (5.69 to 6.73)
@@ -19,10 +24,10 @@ five seeds and their ranges.
     APGD-CE and APGD-T, 150 images, %  84.7 (76.7 to 85.3)     82.0 (78.0 to 83.3)
     parameters, millions               0.064                   0.053
 
-The constraint does what it says to the bound of the supernet, and part of that is left in the
-derived network as long as batch norms are left out, as the paper does; with them it has the larger
-bound. Under PGD-20 the constrained network is better in three seeds of five, under APGD in four, by
-less than the noise of 359 and 150 images; in one seed it is four points worse.
+The constraint lowers the bound of the supernet as intended. Part of this remains in the derived
+network if batch norms are ignored, as in the paper; with batch norms, the constrained network has
+the larger bound. The constrained network is better in three of five seeds under PGD-20 and in four
+under APGD, but by less than the noise of 359 and 150 images. In one seed it is four points worse.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ COLUMNS = ("supernet", "derived", "derived_bn", "clean", "pgd20", "apgd", "param
 
 
 def run(seed: int, constrained: bool) -> dict[str, float]:
-    """Search, train and attack, once."""
+    """Search, train and attack one network, and return its figures."""
     sections = copy.deepcopy(SECTIONS)
     sections["seed"] = seed
     sections["strategy"]["constrained"] = constrained
@@ -70,7 +75,7 @@ def run(seed: int, constrained: bool) -> dict[str, float]:
 
 
 def main(seeds: list[int]) -> None:
-    """Print a line a run, then medians and ranges."""
+    """Print one line per run, then medians and ranges."""
     torch.set_num_threads(1)
     found: dict[bool, list[dict[str, float]]] = {True: [], False: []}
     for seed in seeds:

@@ -1,14 +1,14 @@
-"""Every table of examples/tables at small scale, to its end under NNI's manager; seconds of each.
+"""Run every table of examples/tables under NNI's manager, and print the seconds that each takes.
 
     python benchmarks/run_tables.py [NAME ...] [--scale SCALE] [--keep FOLDER] [--port PORT]
 
-NAME is a file without its suffix, such as r_tab1; without any, all are run, trainings before the
-attacks on what they have left. NNI's list of experiments and the results lie in a folder that goes
-when all are done, or in FOLDER, where a scale that is not small looks for its ``data``. Exit status
-1 if a table failed.
+NAME is a file name without suffix, such as r_tab1; by default all tables run, trainings before the
+attacks on the trained networks. NNI's list of experiments and the results are saved to FOLDER, or
+to a temporary folder. Scales other than ``small`` expect the datasets in FOLDER/data. The exit
+status is 1 if a table failed.
 
-Last figures, with the number of trials, all of which succeeded: two cores of an AMD EPYC, one
-thread a trial, Python 3.11, torch 2.13.0+cpu. 46 minutes together.
+Last figures, with the number of trials, which all succeeded: two cores of an AMD EPYC, one thread
+per trial, Python 3.11, torch 2.13.0+cpu; 46 minutes in total.
 
     a_tab1               64 s  10        r_tab4              103 s   4
     a_tab1_clean         63 s  10        r_tab6               65 s   4
@@ -42,7 +42,7 @@ TABLES = Path(__file__).parents[1] / "examples" / "tables"
 
 
 def names() -> list[str]:
-    """List the experiments: what is attacked must have been trained."""
+    """Return the names of the experiments, trainings before the attacks on their networks."""
     files = [path for path in TABLES.glob("*.yml") if not path.stem.endswith("_rows")]
     return [
         path.stem
@@ -51,10 +51,10 @@ def names() -> list[str]:
 
 
 def write_scaled(name: str, scale: str, folder: Path) -> Path:
-    """Copy an experiment, at another scale, beside the rows."""
+    """Write a copy of an experiment with another scale to a folder, and return its path."""
     content = yaml.safe_load((TABLES / f"{name}.yml").read_text())
     content["trialCommand"] = content["trialCommand"].replace("--scale full", f"--scale {scale}")
-    content["trialConcurrency"] = 2  # on two cores, a thread each
+    content["trialConcurrency"] = 2  # two cores, one thread per trial
     if "classArgs" in content["tuner"]:
         content["tuner"]["classArgs"]["scale"] = scale
     file = folder / f"{name}.yml"
@@ -63,7 +63,7 @@ def write_scaled(name: str, scale: str, folder: Path) -> Path:
 
 
 def nnictl(*arguments: str) -> None:
-    """Run NNI's command with this Python first in PATH, since trials say ``python3``."""
+    """Run NNI's command with this Python first in PATH, because trials call ``python3``."""
     programs = Path(sys.executable).parent
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
@@ -75,7 +75,7 @@ def nnictl(*arguments: str) -> None:
 
 
 def run(name: str, scale: str, folder: Path, port: int) -> int:
-    """Run one experiment to its end, print its time, and give its exit status."""
+    """Run one experiment to its end, print its time and return its exit status."""
     started = time.monotonic()
     before = set(read_manifest())
     nnictl("create", "--config", str(write_scaled(name, scale, folder)), "--port", str(port))
@@ -93,7 +93,7 @@ def run(name: str, scale: str, folder: Path, port: int) -> int:
 
 
 def main() -> int:
-    """Run the tables that are asked for."""
+    """Run the requested tables and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--scale", default="small")

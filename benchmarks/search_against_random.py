@@ -1,10 +1,12 @@
-"""What the search of examples/robnet.yml gains over a random network, over several seeds.
+"""Compare the search of examples/robnet.yml with a random network, over several seeds.
 
     python benchmarks/search_against_random.py [SEED ...]
 
-For every seed: the mean robust accuracy of random inherited subnetworks before and after the
-supernet's training; of the candidates as inherited and after fine-tuning (validation images); of
-the chosen one and of one random network, fine-tuned alike (test images).
+For every seed it prints robust accuracies:
+
+* the mean of random subnetworks with inherited weights, before and after the supernet is trained;
+* the mean of the candidates, before and after fine-tuning (validation images);
+* those of the chosen candidate and of a random network, fine-tuned the same way (test images).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "robnet.yml"
 
 
 def build(seed: int, directory: str) -> Search:
-    """Build the example's search with another seed throughout."""
+    """Build the search of the example with another seed in all sections."""
     sections = yaml.safe_load(EXAMPLE.read_text())["tuner"]["classArgs"]
     for name in ("data", "strategy", "evaluator"):
         sections[name]["seed"] = seed
@@ -39,7 +41,7 @@ def build(seed: int, directory: str) -> Search:
 
 
 def run(seed: int, directory: str) -> dict[str, float]:
-    """Run one search, then fine-tune and test one random network in the same way."""
+    """Run one search, then fine-tune and test one random network the same way."""
     search = build(seed, directory)
     model_space = search.executable()
     engine = SequentialExecutionEngine()
@@ -71,7 +73,7 @@ def run(seed: int, directory: str) -> dict[str, float]:
 
 
 def main(seeds: list[int]) -> None:
-    """Print a column for every seed."""
+    """Print one column per seed."""
     warnings.simplefilter("ignore")
     for name in ("nni", "pytorch_lightning", "onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.ERROR)

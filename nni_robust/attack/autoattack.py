@@ -1,4 +1,4 @@
-"""The four attacks of AutoAttack, in the settings of its standard version."""
+"""The four attacks of AutoAttack, with the settings of its standard version."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, check_count
+from nni_robust.attack.attack import Attack
 from nni_robust.attack.loss import check_has_rivals
+from nni_robust.check import SettingError, check_count
 
 _STEPS = 100
-_TARGETS = 9  # of the classes that are likeliest after the first
+_TARGETS = 9  # number of target classes: the most likely ones after the first
 _NORMS = {"linf": "Linf", "l2": "L2"}
-_SMALLEST_IN_L2 = 5  # pixels a side: Square tiles an image by fifths in l_2
-# Outside the tree of loggers, so that what the library says of gradients reaches nobody's screen.
+_SMALLEST_IN_L2 = 5  # height and width in pixels: in l_2, Square divides an image into fifths
+# Not in the tree of loggers, so that the library's remarks about gradients are not printed.
 _SILENCE = logging.Logger("pyautoattack", logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttackPart(Attack):
-    """An attack of AutoAttack, carried out by ``pyautoattack``.
+    """An attack of AutoAttack, run by the library ``pyautoattack``.
 
-    Computes in float32, on the device of the images. Starts are drawn from the seed of the
-    generator and not from its state: AutoAttack begins every batch with the same seed. An image
-    that is classified right to the end comes back unchanged, or within the threat model.
+    It computes in float32, on the device of the images. Random starts depend on the seed of the
+    generator, not on its state: AutoAttack uses the same seed for every batch. An image that
+    remains correctly classified is returned unchanged or perturbed within the threat model.
 
     Parameters
     ----------
     threat_model
         What the adversary may do.
+
+    Raises
+    ------
+    SettingError
+        If ``pyautoattack`` is not installed.
 
     Notes
     -----
@@ -46,9 +52,10 @@ class AutoAttackPart(Attack):
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("pyautoattack") is None:
-            raise ValueError(
-                f"name must not be {self.name!r} where pyautoattack is not installed. "
-                "Run pip install 'nni_robust[eval]'."
+            raise SettingError(
+                f"{self.name!r} needs pyautoattack, which is not installed. "
+                "Run pip install 'nni_robust[eval]'.",
+                "name",
             )
 
     def _perturb(
@@ -56,16 +63,16 @@ class AutoAttackPart(Attack):
     ) -> Tensor:
         def predict(images: Tensor) -> Tensor:
             logits: Tensor = network(images.to(x.dtype)).float()
-            # Logits that do not depend on the image shall have a gradient all the same, of 0.
+            # If the logits do not depend on the image, their gradient must be 0, not an error.
             return logits + 0 * images.flatten(1).sum(1, keepdim=True)
 
-        with _weights_at_rest(network), _other_devices_left_as_found():
+        with _without_weight_gradients(network), _other_devices_left_as_found():
             with torch.no_grad():
                 logits = predict(x)
             check_has_rivals(logits)
             part = self._part(predict, x, logits.shape[1], seed=generator.initial_seed())
             found: Tensor = part.perturb(x.float().contiguous(), y).detach()
-        # FAB divides by the gradient, and takes an image of NaN for a success.
+        # FAB divides by the gradient and counts an image of NaN as a success.
         usable = found.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
         return torch.where(usable, found.to(x.dtype), x)
 
@@ -73,10 +80,10 @@ class AutoAttackPart(Attack):
     def _part(
         self, predict: Callable[[Tensor], Tensor], x: Tensor, num_classes: int, *, seed: int
     ) -> Any:
-        """Build the library's attack, an object with a method ``perturb``."""
+        """Return the library's attack, an object with a method ``perturb``."""
 
     def _arguments(self, predict: Callable[[Tensor], Tensor], seed: int) -> dict[str, Any]:
-        """Give the arguments that the library's attacks share."""
+        """Return the arguments that all attacks of the library take."""
         return {
             "predict": predict,
             "norm": _NORMS[self.threat_model.norm],
@@ -87,13 +94,13 @@ class AutoAttackPart(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD_CE(AutoAttackPart):  # noqa: N801  # written as in the field, and so in records
-    """Ascend the cross-entropy with steps whose size adapts itself, from a random start.
+class APGD_CE(AutoAttackPart):  # noqa: N801  # the usual spelling, also in records
+    """Maximise the cross-entropy by steps of adaptive size, from a random start.
 
     Parameters
     ----------
     threat_model
-        What the adversary may do.
+        As for :class:`Attack`.
     """
 
     def _part(
@@ -105,25 +112,32 @@ class APGD_CE(AutoAttackPart):  # noqa: N801  # written as in the field, and so 
 
 @dataclass(frozen=True, kw_only=True)
 class APGD_T(AutoAttackPart):  # noqa: N801
-    """Ascend the targeted difference of logits ratio, towards nine classes in turn.
+    """Maximise the targeted difference of logits ratio, for nine target classes in turn.
 
     Parameters
     ----------
     threat_model
-        What the adversary may do.
+        As for :class:`Attack`.
+
+    Raises
+    ------
+    SettingError
+        On a call, if the network has fewer than 4 classes.
 
     Notes
     -----
-    Of a network of fewer than ten classes, all wrong ones are targets; the ratio takes four.
+    If the network has fewer than ten classes, every wrong class is a target. The ratio needs four
+    logits.
     """
 
     def _part(
         self, predict: Callable[[Tensor], Tensor], x: Tensor, num_classes: int, *, seed: int
     ) -> Any:
         if num_classes < 4:
-            raise ValueError(
-                "network must tell at least 4 classes apart for apgd_t, whose loss is a ratio of "
-                f"four logits, got {num_classes}. Use apgd_ce, fab_t and square."
+            raise SettingError(
+                "must have at least 4 classes for apgd_t, whose loss is a ratio of four logits, "
+                f"got {num_classes}. Use apgd_ce, fab_t and square.",
+                "network",
             )
         attack = _library("autopgd_base").APGDAttack_targeted
         return attack(
@@ -136,17 +150,17 @@ class APGD_T(AutoAttackPart):  # noqa: N801
 
 @dataclass(frozen=True, kw_only=True)
 class FAB_T(AutoAttackPart):  # noqa: N801
-    """Search for the nearest image of each of nine classes, from the image itself.
+    """Search for the nearest image of each of nine target classes, starting at the image itself.
 
     Parameters
     ----------
     threat_model
-        What the adversary may do.
+        As for :class:`Attack`.
 
     Notes
     -----
     Croce and Hein, *Minimally Distorted Adversarial Examples with a Fast Adaptive Boundary
-    Attack*, 2020. Of a network of fewer than ten classes, all wrong ones are targets.
+    Attack*, 2020. If the network has fewer than ten classes, every wrong class is a target.
     """
 
     def _part(
@@ -162,14 +176,19 @@ class FAB_T(AutoAttackPart):  # noqa: N801
 
 @dataclass(frozen=True, kw_only=True)
 class Square(AutoAttackPart):
-    """Change random squares of the image as long as the margin shrinks; asks for no gradient.
+    """Change random squares of the image, keeping changes that reduce the margin; no gradient.
 
     Parameters
     ----------
     threat_model
-        What the adversary may do. In l_2 the images have at least 5 x 5 pixels.
+        As for :class:`Attack`. In l_2 the images need at least 5 x 5 pixels.
     queries
-        Largest number of changes that are tried.
+        Largest number of changes that are tried per image, at least 1.
+
+    Raises
+    ------
+    SettingError
+        On a call, if the images are too small for l_2.
 
     Notes
     -----
@@ -187,9 +206,10 @@ class Square(AutoAttackPart):
         self, predict: Callable[[Tensor], Tensor], x: Tensor, num_classes: int, *, seed: int
     ) -> Any:
         if self.threat_model.norm == "l2" and min(x.shape[2:]) < _SMALLEST_IN_L2:
-            raise ValueError(
-                f"x must be images of at least {_SMALLEST_IN_L2} x {_SMALLEST_IN_L2} pixels for "
-                f"square in l2, got shape {tuple(x.shape)}."
+            raise SettingError(
+                f"must be images of at least {_SMALLEST_IN_L2} x {_SMALLEST_IN_L2} pixels for "
+                f"square in l2, got shape {tuple(x.shape)}.",
+                "x",
             )
         attack = _library("square").SquareAttack(
             **self._arguments(predict, seed),
@@ -197,7 +217,7 @@ class Square(AutoAttackPart):
             n_queries=self.queries,
             resc_schedule=False,
         )
-        # It counts a tie as fooled, and where only ties are left goes on with no image at all.
+        # The library counts a tie as fooled; if only ties remain, it continues with an empty batch.
         normalize, length = attack.normalize, attack.lp_norm
         attack.normalize = lambda delta: normalize(delta) if len(delta) else delta
         attack.lp_norm = lambda delta: length(delta) if len(delta) else delta[:, :1, :1, :1]
@@ -205,13 +225,13 @@ class Square(AutoAttackPart):
 
 
 def _library(module: str) -> Any:
-    """Import a part of the library, which is an extra, when it is needed."""
+    """Import a module of the optional library on first use."""
     return importlib.import_module(f"pyautoattack.{module}")
 
 
 @contextlib.contextmanager
-def _weights_at_rest(network: nn.Module) -> Iterator[None]:
-    """Ask for no gradients of weights, which FAB would add to theirs."""
+def _without_weight_gradients(network: nn.Module) -> Iterator[None]:
+    """Switch the gradients of the weights off; FAB would otherwise add to their ``.grad``."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in trained:
@@ -224,7 +244,7 @@ def _weights_at_rest(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _other_devices_left_as_found() -> Iterator[None]:
-    """Keep the random state of every accelerator in use: the library seeds all of them."""
+    """Restore the random state of every GPU in use, because the library seeds all of them."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch's own gap
     devices = range(torch.cuda.device_count()) if in_use else ()
     with torch.random.fork_rng(devices, device_type="cuda"):

@@ -1,4 +1,4 @@
-"""DeepFool: step after step across the nearest linearised boundary."""
+"""DeepFool: repeated steps across the nearest linearised decision boundary."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, check_count, check_differentiable
+from nni_robust.attack.ascent import check_differentiable
+from nni_robust.attack.attack import Attack
 from nni_robust.attack.loss import check_has_rivals, logits_at
+from nni_robust.attack.threat_model import is_non_negative
+from nni_robust.check import SettingError, check_count
 from nni_robust.functional.projection import Norm, project_image_range, steepest_ascent
 
-# Added to every step, as in the code of the paper: an image on a boundary has still to cross it.
+# Added to every step, as in the code of the paper: an image on a boundary must still cross it.
 _BEYOND = 1e-4
-_GRADIENTS_AT_ONCE = 256  # of one image and one class each: bounds the memory of a backward pass
+# Number of gradients, each of one class and one image, in a backward pass: limits its memory.
+_GRADIENTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeepFool(Attack):
-    r"""Search for the nearest misclassified image, and clip what is found to the threat model.
+    r"""Search for the nearest misclassified image, then project it onto the threat model.
 
-    Every step treats the network as linear. Among the rival classes it finds the nearest boundary
-    of the true one, and goes there:
+    Every step linearises the network and moves to the nearest boundary between the true class and
+    a rival class:
 
     .. math::
 
@@ -31,27 +35,28 @@ class DeepFool(Attack):
         k = \operatorname*{arg\,min}_j \frac{|f_j(x_i)|}{\|\nabla f_j(x_i)\|_q}, \qquad
         x_{i+1} = x + (1 + o) \sum_{l \le i} r_l,
 
-    where :math:`f_j = z_j - z_y` and :math:`1/p + 1/q = 1`. An image that is misclassified stays
-    as it is and leaves the batch.
+    where :math:`f_j = z_j - z_y` and :math:`1/p + 1/q = 1`. The search ends for an image as soon
+    as it is misclassified; an image that is misclassified from the start stays unchanged.
 
     Parameters
     ----------
     threat_model
-        What the adversary may do: gives the norm p of the distance, and the ball onto which the
-        result is projected. No step before depends on ``epsilon``.
+        What the adversary may do. Its norm p measures distances; its ball matters only for the
+        final projection.
     steps
-        Largest number of steps.
+        Largest number of steps, at least 1.
     overshoot
-        Share o of the way that is gone beyond a boundary, at least 0.
+        How far a step continues beyond a boundary, as a share o of its length; at least 0.
     num_classes
-        Number of classes, the likeliest of the clean image, between which boundaries are looked
-        for; at least 2. A network of fewer classes has all of them tried.
+        Number of most likely classes of the clean image whose boundaries are considered, at least
+        2. If the network has fewer classes, all are considered.
 
     Notes
     -----
     Moosavi-Dezfooli, Fawzi and Frossard, *DeepFool: A Simple and Accurate Method to Fool Deep
-    Neural Networks*, 2016, Alg. 2 and Eq. 11. The defaults are those of its code. Pixels are kept
-    in [0, 1] at every step. In training mode batch norm sees only the images that are left.
+    Neural Networks*, 2016, Alg. 2 and Eq. 11. The defaults are those of its code. Every step
+    clips the pixels to [0, 1]. In training mode, BatchNorm uses the statistics of the images that
+    are not yet misclassified.
     """
 
     steps: int = 50
@@ -61,8 +66,10 @@ class DeepFool(Attack):
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
         check_count("num_classes", self.num_classes, least=2)
-        if not 0 <= self.overshoot < math.inf:
-            raise ValueError(f"overshoot must be at least 0, got {self.overshoot!r}.")
+        if not is_non_negative(self.overshoot):
+            raise SettingError(
+                f"must be a number of at least 0, got {self.overshoot!r}.", "overshoot"
+            )
 
     def _perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
@@ -72,7 +79,7 @@ class DeepFool(Attack):
         num_rivals = min(self.num_classes, logits.shape[1]) - 1
         wrong = logits.scatter(1, y.unsqueeze(1), -math.inf)
         rivals = wrong.topk(num_rivals, dim=1).indices  # (N, K)
-        left = (logits.argmax(1) == y).nonzero().squeeze(1)  # places of images not yet fooled
+        left = (logits.argmax(1) == y).nonzero().squeeze(1)  # images not yet misclassified
         x_adv, path = x.clone(), torch.zeros_like(x)
         for _ in range(self.steps):
             if len(left) == 0:
@@ -88,14 +95,14 @@ class DeepFool(Attack):
 def _step_to_nearest_boundary(
     network: nn.Module, x_adv: Tensor, y: Tensor, rivals: Tensor, *, norm: Norm
 ) -> Tensor:
-    """Return the shortest step to where the linearised network gives a rival the lead."""
+    """Return the shortest steps across a boundary of the linearised network, ``(N, C, H, W)``."""
     x_adv = x_adv.detach().requires_grad_()
     logits = network(x_adv).to(x_adv.dtype)
     leads = logits.gather(1, rivals) - logits.gather(1, y.unsqueeze(1))  # (N, K)
     gradients = _gradients(leads, x_adv)  # (K, N, C, H, W)
     directions = steepest_ascent(gradients.flatten(0, 1), norm=norm).view_as(gradients)
     slopes = (gradients * directions).sum((2, 3, 4))  # (K, N), the dual norms of the gradients
-    # A boundary without slope is as far away as a number can be, and no NaN.
+    # A boundary with slope 0 is at the largest finite distance instead of NaN.
     limits = torch.finfo(x_adv.dtype)
     distances = leads.detach().T.abs() / slopes.clamp_min(limits.tiny)
     distance, nearest = distances.clamp_max(limits.max).min(0)  # (N,)
@@ -105,7 +112,7 @@ def _step_to_nearest_boundary(
 
 
 def _gradients(leads: Tensor, x_adv: Tensor) -> Tensor:
-    """Differentiate each of K values of every image by the image, ``(K, N, C, H, W)``."""
+    """Return the gradients of K values per image with respect to the image, ``(K, N, C, H, W)``."""
     num_images, num_values = leads.shape
     one_value = torch.eye(num_values, dtype=leads.dtype, device=leads.device)
     weights = one_value.unsqueeze(1).expand(-1, num_images, -1)  # (K, N, K)
@@ -115,6 +122,6 @@ def _gradients(leads: Tensor, x_adv: Tensor) -> Tensor:
         (of_images,) = torch.autograd.grad(
             leads, x_adv, part, retain_graph=True, is_grads_batched=True, materialize_grads=True
         )
-        # Of a network that does not see x, autograd gives one 0 for all the values.
+        # If the logits do not depend on x, autograd returns a single 0 for all values.
         gradients.append(of_images.nan_to_num().expand(len(part), *x_adv.shape))
     return torch.cat(gradients)

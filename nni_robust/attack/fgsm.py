@@ -7,25 +7,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, ascend
-from nni_robust.attack.loss import Loss, check_loss, objective_at
+from nni_robust.attack.ascent import ascend
+from nni_robust.attack.attack import Attack
+from nni_robust.attack.loss import Loss, check_loss, logit_loss_at
 
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
-    """One step of steepest ascent to the border of the ball, from the image itself.
+    r"""Take one step of steepest ascent from the image to the border of the ball.
+
+    .. math:: x' = \Pi \bigl( x + \varepsilon \operatorname*{arg\,max}_{\|d\|_p \le 1}
+        \langle \nabla_x \ell(x), d \rangle \bigr)
 
     Parameters
     ----------
     threat_model
         What the adversary may do; its ``epsilon`` is the length of the step.
     loss
-        What is climbed, a key of ``LOSSES``; not ``kl``, whose gradient at the image is 0.
+        The loss to maximise, a key of ``LOSSES``. Not ``kl``, whose gradient at the image is 0.
 
     Notes
     -----
     Goodfellow, Shlens and Szegedy, *Explaining and Harnessing Adversarial Examples*, 2015. In l_2
-    the step follows the gradient divided by its norm.
+    the step is the gradient divided by its norm.
 
     Examples
     --------
@@ -47,7 +51,7 @@ class FGSM(Attack):
         return ascend(
             network,
             x,
-            objective=objective_at(x, y, network=network, loss=self.loss),
+            logit_loss=logit_loss_at(x, y, network=network, loss=self.loss),
             start=x,
             threat_model=self.threat_model,
             steps=1,

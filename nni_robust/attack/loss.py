@@ -1,4 +1,4 @@
-"""What gradient attacks climb: a loss of every image, larger the nearer the network is to err."""
+"""Losses that attacks maximise: one value per image, the larger the closer it is to an error."""
 
 from __future__ import annotations
 
@@ -9,28 +9,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Loss = Literal["cross_entropy", "dlr", "cw", "kl"]
-Objective = Callable[[Tensor], Tensor]  # from logits (N, K) to losses (N,)
+from nni_robust.check import SettingError, check_choice
 
-_SPREAD_OF_A_TIE = 1e-12  # keeps the ratio finite where the three largest logits are equal
+Loss = Literal["cross_entropy", "dlr", "cw", "kl"]
+LogitLoss = Callable[[Tensor], Tensor]
+"""A loss as a function of the logits alone: from ``(N, K)`` to one value per image, ``(N,)``."""
+
+_SPREAD_OF_A_TIE = 1e-12  # keeps the ratio finite if the three largest logits are equal
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Compute the cross-entropy of every image, ``(N,)``, from logits ``(N, K)``."""
-    return F.cross_entropy(logits, y, reduction="none")
+    r"""Return the cross-entropy of every image.
 
-
-def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
-    r"""Compute by how much a wrong class leads: the loss of Carlini and Wagner.
-
-    .. math:: \max_{j \ne y} z_j - z_y,
-
-    which is positive exactly where the network errs, ties apart.
+    .. math:: -\ln p_y, \qquad p = \operatorname{softmax}(z).
 
     Parameters
     ----------
     logits
-        Shape ``(N, K)``, of at least 2 classes.
+        Shape ``(N, K)``.
+    y
+        True classes, shape ``(N,)``.
+
+    Returns
+    -------
+    loss
+        Shape ``(N,)``, not negative.
+    """
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
+    r"""Return by how much the largest wrong logit exceeds the true one (Carlini and Wagner).
+
+    .. math:: \max_{j \ne y} z_j - z_y
+
+    Except for ties, it is positive exactly if the network errs.
+
+    Parameters
+    ----------
+    logits
+        Shape ``(N, K)``, at least 2 classes.
     y
         True classes, shape ``(N,)``.
 
@@ -38,6 +56,11 @@ def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
     -------
     loss
         Shape ``(N,)``.
+
+    Raises
+    ------
+    SettingError
+        If there is only one class.
 
     Notes
     -----
@@ -55,7 +78,7 @@ def logit_margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def logit_margin_ratio(logits: Tensor, y: Tensor) -> Tensor:
-    r"""Compute the difference of logits ratio, which no shift and no scale of the logits changes.
+    r"""Return the difference of logits ratio (DLR), which ignores shift and scale of the logits.
 
     .. math:: \frac{\max_{j \ne y} z_j - z_y}{z_{\pi_1} - z_{\pi_3}},
         \qquad z_{\pi_1} \ge z_{\pi_2} \ge z_{\pi_3} \ge \dots
@@ -63,14 +86,19 @@ def logit_margin_ratio(logits: Tensor, y: Tensor) -> Tensor:
     Parameters
     ----------
     logits
-        Shape ``(N, K)``, of at least 3 classes: of two, the ratio is 1 or -1 whatever the logits.
+        Shape ``(N, K)``, at least 3 classes: for two classes the ratio would always be 1 or -1.
     y
         True classes, shape ``(N,)``.
 
     Returns
     -------
     loss
-        Shape ``(N,)``, between -1 and 1 where ``y`` is among the three largest logits.
+        Shape ``(N,)``, from -1 to 1 if ``y`` is among the three largest logits.
+
+    Raises
+    ------
+    SettingError
+        If there are fewer than 3 classes.
 
     Notes
     -----
@@ -83,25 +111,26 @@ def logit_margin_ratio(logits: Tensor, y: Tensor) -> Tensor:
     tensor([-0.2500])
     """
     if logits.shape[1] < 3:
-        raise ValueError(
-            "loss must not be 'dlr' for a network of fewer than 3 classes, got logits of shape "
-            f"{tuple(logits.shape)}. Use 'cw'."
+        raise SettingError(
+            "must not be 'dlr' for a network with fewer than 3 classes, got logits of shape "
+            f"{tuple(logits.shape)}. Use 'cw'.",
+            "loss",
         )
     largest = logits.topk(3, dim=1).values  # (N, 3)
     return logit_margin(logits, y) / (largest[:, 0] - largest[:, 2] + _SPREAD_OF_A_TIE)
 
 
 def divergence_from_clean(logits: Tensor, clean_logits: Tensor) -> Tensor:
-    r"""Compute how far a prediction has moved from that of the clean image: the loss of TRADES.
+    r"""Return the divergence of the predictions from those of the clean images (TRADES).
 
     .. math:: \sum_k p_k(x) \ln \frac{p_k(x)}{p_k(x')}, \qquad p = \operatorname{softmax}(z).
 
     Parameters
     ----------
     logits
-        Of the attacked images, shape ``(N, K)``.
+        Logits of the attacked images :math:`x'`, shape ``(N, K)``.
     clean_logits
-        Of the images themselves, same shape.
+        Logits of the clean images :math:`x`, same shape.
 
     Returns
     -------
@@ -110,8 +139,8 @@ def divergence_from_clean(logits: Tensor, clean_logits: Tensor) -> Tensor:
 
     Notes
     -----
-    Zhang et al., *Theoretically Principled Trade-off between Robustness and Accuracy*, 2019. The
-    true class does not enter.
+    Zhang et al., *Theoretically Principled Trade-off between Robustness and Accuracy*, 2019. It
+    does not depend on the true classes.
     """
     log_p, log_clean = logits.log_softmax(1), clean_logits.log_softmax(1)
     return F.kl_div(log_p, log_clean, reduction="none", log_target=True).sum(1)
@@ -123,38 +152,54 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cw": logit_margin,
     "kl": divergence_from_clean,
 }
+"""The losses by name. All take logits and true classes, except ``kl``, which takes clean logits."""
 
 
-def objective_at(x: Tensor, y: Tensor, *, network: nn.Module, loss: Loss) -> Objective:
-    """Fix what a loss compares logits with: the true classes, or for ``kl`` the clean logits."""
+def logit_loss_at(x: Tensor, y: Tensor, *, network: nn.Module, loss: Loss) -> LogitLoss:
+    """Return a loss as a function of the logits alone.
+
+    Parameters
+    ----------
+    x, y
+        Clean images ``(N, C, H, W)`` and their true classes ``(N,)``.
+    network
+        Maps images to logits ``(N, K)``; runs once if ``loss`` is ``kl``.
+    loss
+        A key of ``LOSSES``.
+
+    Returns
+    -------
+    logit_loss
+        The loss for the true classes or, for ``kl``, for the logits of the clean images.
+    """
     target = logits_at(x, network) if loss == "kl" else y
     return lambda logits: LOSSES[loss](logits, target)
 
 
 def logits_at(x: Tensor, network: nn.Module) -> Tensor:
-    """Run the network and cut its logits off the graph.
+    """Return the logits of images, ``(N, K)``, detached and in the dtype of the images.
 
-    The pass records a graph all the same: without one, some torch versions let autocast keep the
-    weights that it casts, and a later pass for the weights' gradient would find those.
+    The pass records a graph although it is not used. Without one, autocast in some torch versions
+    caches weights without gradients, and a later pass for the weights' gradient would use those.
     """
     return network(x).detach().to(x.dtype)  # type: ignore[no-any-return]
 
 
 def check_loss(loss: str, *, random_start: bool) -> None:
-    """Raise a ValueError unless the loss is known and has a gradient where the ascent starts."""
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {list(LOSSES)}, got {loss!r}.")
+    """Raise a SettingError if the loss is unknown or has no gradient where the ascent starts."""
+    check_choice("loss", loss, LOSSES)
     if loss == "kl" and not random_start:
-        raise ValueError(
-            "loss must not be 'kl' where the ascent starts at the image itself, because its "
-            "gradient there is 0, got 'kl'. Use PGD with random_start=True."
+        raise SettingError(
+            "must not be 'kl' if the ascent starts at the image itself, because the gradient is 0 "
+            "there. Use PGD with random_start=True.",
+            "loss",
         )
 
 
 def check_has_rivals(logits: Tensor) -> None:
-    """Raise a ValueError unless there is a class besides the true one."""
+    """Raise a SettingError unless there are at least two classes."""
     if logits.shape[1] < 2:
-        raise ValueError(
-            "network must return a logit for each of at least 2 classes, got logits of shape "
-            f"{tuple(logits.shape)}."
+        raise SettingError(
+            f"must return logits of at least 2 classes, got logits of shape {tuple(logits.shape)}.",
+            "network",
         )

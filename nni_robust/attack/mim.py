@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Ascent, ascend
-from nni_robust.attack.loss import Loss, check_loss, objective_at
+from nni_robust.attack.ascent import Ascent, ascend
+from nni_robust.attack.loss import Loss, check_loss, logit_loss_at
+from nni_robust.attack.threat_model import is_non_negative
+from nni_robust.check import SettingError
 
 
 @dataclass(frozen=True, kw_only=True)
 class MIM(Ascent):
-    """Projected steepest ascent along an accumulated gradient, from the image itself.
+    """Take projected steps of steepest ascent along an accumulated gradient, from the image itself.
+
+    :func:`nni_robust.attack.ascent.ascend` gives the equation.
 
     Parameters
     ----------
-    threat_model
-        What the adversary may do.
-    steps
-        Number of steps, at least 1.
-    step_size
-        Length of a step in the norm of the threat model; None for a quarter of its ``epsilon``, as
-        in the papers.
+    threat_model, steps, step_size
+        As for :class:`Ascent`.
     decay
         Factor of the accumulated gradient at every step, at least 0.
     loss
-        What is climbed, a key of ``LOSSES``; not ``kl``, whose gradient at the image is 0.
+        The loss to maximise, a key of ``LOSSES``. Not ``kl``, whose gradient at the image is 0.
 
     Notes
     -----
     Dong et al., *Boosting Adversarial Attacks with Momentum*, 2018, Eq. 6-7: every gradient is
-    divided by its l_1 norm before it is added. The paper's step is ``epsilon / steps``.
+    divided by its l_1 norm before it is added. The step of the paper is ``epsilon / steps``.
     """
 
     decay: float = 1.0
@@ -42,8 +40,8 @@ class MIM(Ascent):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_loss(self.loss, random_start=False)
-        if not 0 <= self.decay < math.inf:
-            raise ValueError(f"decay must be at least 0, got {self.decay!r}.")
+        if not is_non_negative(self.decay):
+            raise SettingError(f"must be a number of at least 0, got {self.decay!r}.", "decay")
 
     def _perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
@@ -51,7 +49,7 @@ class MIM(Ascent):
         return ascend(
             network,
             x,
-            objective=objective_at(x, y, network=network, loss=self.loss),
+            logit_loss=logit_loss_at(x, y, network=network, loss=self.loss),
             start=x,
             threat_model=self.threat_model,
             steps=self.steps,

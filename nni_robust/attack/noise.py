@@ -1,4 +1,4 @@
-"""Noise of the size that the threat model allows: what an adversary is compared with."""
+"""Random noise within the threat model: the baseline that an attack must beat."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, check_count, worst_of
+from nni_robust.attack.attack import Attack
 from nni_robust.attack.loss import logit_margin
+from nni_robust.attack.restart import worst_of
+from nni_robust.check import check_count
 from nni_robust.functional.projection import steepest_ascent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(Attack):
-    """Uniform noise in the l_inf ball or on the l_2 sphere, which asks for no gradient.
+    """Add uniform noise from the l_inf ball or the l_2 sphere; needs no gradient.
 
     Parameters
     ----------
     threat_model
-        What the adversary may do; the noise is projected onto [0, 1].
+        What the adversary may do; the noisy image is projected onto [0, 1].
     repeats
-        Number of draws. Of several, the image is kept at which a wrong class leads the most.
+        Number of draws per image, at least 1. The worst one is kept: where the largest wrong logit
+        exceeds the true one by the most.
     """
 
     repeats: int = 10
@@ -38,7 +41,7 @@ class Noise(Attack):
             lambda: draw(x, generator),
             network=network,
             y=y,
-            objective=lambda logits: logit_margin(logits, y),
+            logit_loss=lambda logits: logit_margin(logits, y),
         )
 
     def _in_cube(self, x: Tensor, generator: torch.Generator) -> Tensor:

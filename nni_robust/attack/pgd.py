@@ -1,4 +1,4 @@
-"""Projected gradient descent on the negative loss."""
+"""Projected gradient descent (PGD)."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Ascent, ascend, check_count, worst_of
-from nni_robust.attack.loss import Loss, check_loss, objective_at
+from nni_robust.attack.ascent import Ascent, ascend
+from nni_robust.attack.loss import Loss, check_loss, logit_loss_at
+from nni_robust.attack.restart import worst_of
+from nni_robust.check import SettingError, check_count
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Ascent):
-    """Projected steepest ascent from a random point of the ball.
+    """Take projected steps of steepest ascent, from a random point of the ball.
+
+    :func:`nni_robust.attack.ascent.ascend` gives the equation.
 
     Parameters
     ----------
-    threat_model
-        What the adversary may do.
-    steps
-        Number of steps, at least 1.
-    step_size
-        Length of a step in the norm of the threat model; None for a quarter of its ``epsilon``, as
-        in the papers.
+    threat_model, steps, step_size
+        As for :class:`Ascent`.
     random_start
         Whether the ascent starts at a uniform point of the ball or at the image itself.
     restarts
-        Number of random starts. Of several, the worst image is kept: one that is misclassified
-        before one that is not, then the one of larger loss.
+        Number of random starts, at least 1. The worst image is kept: a misclassified one rather
+        than a correctly classified one, then the one with the larger loss.
     loss
-        What is climbed, a key of ``LOSSES``: ``cross_entropy``, ``dlr``, ``cw``, or, from a random
-        start, ``kl``.
+        The loss to maximise, a key of ``LOSSES``: ``cross_entropy``, ``dlr``, ``cw`` or, from a
+        random start, ``kl``.
 
     Notes
     -----
     Madry et al., *Towards Deep Learning Models Resistant to Adversarial Attacks*, 2018. The random
-    start is projected onto [0, 1], so that every gradient is taken at an image; the code released
-    with [RobNets] takes the first one before it projects.
+    start is projected onto [0, 1] before the first gradient. The code released with [RobNets]
+    computes the first gradient before it projects.
 
     Examples
     --------
@@ -54,25 +53,26 @@ class PGD(Ascent):
         check_count("restarts", self.restarts)
         check_loss(self.loss, random_start=self.random_start)
         if self.restarts > 1 and not self.random_start:
-            raise ValueError(
-                f"restarts must be 1 without a random start, got {self.restarts!r}: all would be "
-                "the same. Set random_start=True."
+            raise SettingError(
+                f"must be 1 without a random start, got {self.restarts!r}: all restarts would "
+                "give the same images. Set random_start=True.",
+                "restarts",
             )
 
     def _perturb(
         self, network: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator
     ) -> Tensor:
-        objective = objective_at(x, y, network=network, loss=self.loss)
+        logit_loss = logit_loss_at(x, y, network=network, loss=self.loss)
 
         def climb() -> Tensor:
             return ascend(
                 network,
                 x,
-                objective=objective,
+                logit_loss=logit_loss,
                 start=self.threat_model.random_start(x, generator) if self.random_start else x,
                 threat_model=self.threat_model,
                 steps=self.steps,
                 step_size=self.step,
             )
 
-        return worst_of(self.restarts, climb, network=network, y=y, objective=objective)
+        return worst_of(self.restarts, climb, network=network, y=y, logit_loss=logit_loss)

@@ -1,4 +1,4 @@
-"""The transfer attack: images made on one network, shown to another."""
+"""The transfer attack: adversarial images made on one network are shown to another."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from nni_robust.attack.base import Attack, ThreatModel
+from nni_robust.attack.attack import Attack
 from nni_robust.attack.pgd import PGD
+from nni_robust.attack.threat_model import ThreatModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Attack):
-    """An attack on a source network, whatever network it is then held against.
+    """Attack a source network, and use the images against any other network.
 
-    The network attacked is not looked at: the adversary has no access to it.
+    The attacked network is never run: the adversary has no access to it.
 
     Parameters
     ----------
     source
-        The network that the images are made on, in evaluation mode, on the device of the images.
-        It is left as found.
+        The network on which the images are made: in evaluation mode, on the device of the images.
+        It stays unchanged.
     attack
-        How they are made. Its threat model is that of the transfer.
+        The attack on the source. The transfer has its threat model.
+
+    Raises
+    ------
+    RuntimeError
+        On a call, if the source is in training mode.
 
     Notes
     -----
-    [RobNets] Tab. 2 and 8, [RACL] Tab. 2 and 3. Two sources give one name: measure them one after
-    the other.
+    [RobNets] Tab. 2 and 8, [RACL] Tab. 2 and 3. The name does not contain the source, so measure
+    transfers from two sources separately.
     """
 
     source: nn.Module = field(repr=False)
@@ -44,6 +50,6 @@ class Transfer(Attack):
         if self.source.training:
             raise RuntimeError(
                 "source must be in evaluation mode when it is attacked, got training mode. "
-                "Call source.eval() before."
+                "Call source.eval() first."
             )
         return self.attack(self.source, x, y, generator=generator)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.attack import PGD, Attack, ThreatModel
-from nni_robust.attack.loss import Loss, objective_at
+from nni_robust.attack.loss import Loss, logit_loss_at
 from nni_robust.audit.straight_through import StraightThrough
 from nni_robust.evaluator.deployment import as_deployed, device_of
 from nni_robust.evaluator.outcome import WRONG
@@ -99,7 +99,7 @@ class AuditedNetwork:
             for i in torch.split(self.right.nonzero().flatten(), self.batch_size):
                 x = self.x[i.to(self.x.device)].to(self.device).requires_grad_()
                 y = self.y[i.to(self.y.device)].to(self.device)
-                losses = objective_at(x, y, network=self._on_graph, loss=loss)(self._on_graph(x))
+                losses = logit_loss_at(x, y, network=self._on_graph, loss=loss)(self._on_graph(x))
                 (gradient,) = torch.autograd.grad(losses.sum(), x)
                 gradient = gradient.flatten(1).cpu()
                 zero[i], broken[i] = (gradient == 0).all(1), ~gradient.isfinite().all(1)

@@ -1,4 +1,4 @@
-"""Data modules: seeded, stratified splits of images in [0, 1]."""
+"""Datasets as Lightning data modules: images in [0, 1] and seeded, stratified splits."""
 
 from __future__ import annotations
 

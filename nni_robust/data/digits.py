@@ -1,20 +1,25 @@
-"""The handwritten digits that scikit-learn brings with it."""
+"""The handwritten digits that come with scikit-learn."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from nni_robust.data.image import Images
+from nni_robust.data.image import StoredImages
 from nni_robust.data.module import RobustDataModule
 from nni_robust.data.split import set_test_aside
 
 
 class Digits(RobustDataModule):
-    """1,797 grey images of 8 x 8 pixels in ten classes; nothing to download.
+    """1,797 grey images of 8 x 8 pixels in ten classes. No download is needed.
 
-    The set has no test images of its own: a stratified fifth, the same for every seed, is set
-    aside. Augmentation, off by default, shifts by one pixel. Arguments as ``RobustDataModule``.
+    The dataset has no test images of its own: a stratified fifth, the same for every seed, becomes
+    the test set. Augmentation, off by default, shifts images by up to one pixel.
+
+    Parameters
+    ----------
+    batch_size, validation_split, seed, augment, limit
+        As for :class:`RobustDataModule`.
 
     Examples
     --------
@@ -27,7 +32,7 @@ class Digits(RobustDataModule):
     image_shape = (1, 8, 8)
     crop_padding = 1
 
-    def _load(self) -> tuple[Images, Tensor, Images, Tensor]:
+    def _load(self) -> tuple[StoredImages, Tensor, StoredImages, Tensor]:
         from sklearn.datasets import load_digits  # takes a second to import
 
         pixels, labels = load_digits(return_X_y=True)

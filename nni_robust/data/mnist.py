@@ -1,4 +1,4 @@
-"""MNIST, read from its own files."""
+"""MNIST, read from its original files."""
 
 from __future__ import annotations
 
@@ -11,42 +11,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nni_robust.check import SettingError
 from nni_robust.data.module import StoredDataModule
 
-FOLDER = "MNIST/raw"
-UNSIGNED_BYTES = 8  # the type code of the IDX format for them
+_FOLDER = "MNIST/raw"
+_UNSIGNED_BYTES = 8  # type code of unsigned bytes in the IDX format
 
 
 def read_bytes(folder: Path, name: str) -> bytes:
-    """Read a file, or unpack it where only ``name.gz`` is there."""
+    """Return the content of a file, or the unpacked content of ``name.gz`` if only that exists.
+
+    Raises
+    ------
+    SettingError
+        If both are missing, or the packed file is damaged.
+    """
     path, packed = folder / name, folder / f"{name}.gz"
     if path.is_file():
         return path.read_bytes()
     if not packed.is_file():
-        raise ValueError(
-            f"root must be a folder that holds {FOLDER}/{name} or {name}.gz, as torchvision "
-            f"arranges MNIST, got neither in {str(folder)!r}."
+        raise SettingError(
+            f"must be a folder that holds {_FOLDER}/{name} or {name}.gz, as torchvision "
+            f"arranges MNIST, got neither in {str(folder)!r}. "
+            "Download them with torchvision.datasets.MNIST(root, download=True).",
+            "root",
         )
     try:
         return gzip.decompress(packed.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{str(packed)!r} must be a whole gzip file: {error}.") from error
+        raise SettingError(
+            f"{str(packed)!r} must be a whole gzip file: {error}. Download it again."
+        ) from error
 
 
 def read_idx(folder: Path, name: str) -> Tensor:
-    """Read an IDX file of unsigned bytes.
+    """Return the content of an IDX file of unsigned bytes, in the shape that the file says.
 
-    Two zero bytes, the type code and the number of dimensions; every dimension in four bytes,
-    the largest byte first; then the values, the last dimension fastest.
+    The format: two zero bytes, the type code, the number of dimensions, each dimension as four
+    bytes in big-endian order, then the values with the last dimension fastest.
+
+    Raises
+    ------
+    SettingError
+        If the file is missing or damaged.
     """
     content = read_bytes(folder, name)
     num_dimensions = content[3] if len(content) > 3 else 0
     head = 4 + 4 * num_dimensions
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, head, 4)]
-    if content[:3] != bytes([0, 0, UNSIGNED_BYTES]) or len(content) != head + math.prod(shape):
-        raise ValueError(
+    if content[:3] != bytes([0, 0, _UNSIGNED_BYTES]) or len(content) != head + math.prod(shape):
+        raise SettingError(
             f"{str(folder / name)!r} must be a whole IDX file of unsigned bytes, got "
-            f"{len(content)} bytes that begin with {content[:4].hex()!r}. Fetch the file again."
+            f"{len(content)} bytes that begin with {content[:4].hex()!r}. Download it again."
         )
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=head).reshape(shape).copy())
 
@@ -54,15 +70,15 @@ def read_idx(folder: Path, name: str) -> Tensor:
 class MNIST(StoredDataModule):
     """60,000 training and 10,000 test images of handwritten digits, grey, 28 x 28 pixels.
 
-    Augmentation, off by default, shifts by up to two pixels.
+    Augmentation, off by default, shifts images by up to two pixels.
 
     Parameters
     ----------
     root
-        Folder that holds ``MNIST/raw`` with the four original files, packed (``.gz``) or not.
-        ``torchvision.datasets.MNIST(root, download=True)`` makes one.
+        Folder that contains ``MNIST/raw`` with the four original files, packed (``.gz``) or not.
+        ``torchvision.datasets.MNIST(root, download=True)`` creates it.
     batch_size, validation_split, seed, augment, limit
-        As ``StoredDataModule``.
+        As for :class:`RobustDataModule`.
     """
 
     num_classes = 10
@@ -70,7 +86,7 @@ class MNIST(StoredDataModule):
     crop_padding = 2
 
     def _load(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        folder = Path(self.root) / FOLDER
+        folder = Path(self.root) / _FOLDER
         x = read_idx(folder, "train-images-idx3-ubyte").unsqueeze(1)
         y = read_idx(folder, "train-labels-idx1-ubyte").long()
         x_test = read_idx(folder, "t10k-images-idx3-ubyte").unsqueeze(1)

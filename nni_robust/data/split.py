@@ -1,29 +1,29 @@
-"""Stratified orders, of which the splits are cut."""
+"""Stratified orders, from which the splits are cut."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from nni_robust.data.image import Images
+from nni_robust.data.image import StoredImages
 
-#: Seed of what must not depend on the user's seed, so that every run has the same test set.
 FIXED_SEED = 0
+"""Seed of what must not depend on the user's seed, such as the test set."""
 
 
 def stratified_order(y: Tensor, seed: int) -> Tensor:
-    """Draw an order of the images whose every prefix is stratified.
+    """Return a random order of the images in which every prefix is stratified.
 
-    The k-th image of a class of n takes the place (k - 1/2) / n of the way; the images are sorted
-    by place, ties at random. A prefix so shares its length among the classes as Sainte-Laguë's
-    method shares seats among parties, in nearly all cases within one image of proportion.
+    In a class of n images, the k-th image has the position (k - 1/2) / n. The images are sorted by
+    position, ties at random. A prefix thus divides its length among the classes as Sainte-Laguë's
+    method divides seats among parties, nearly always within one image of exact proportion.
 
     Parameters
     ----------
     y
         Labels, shape (N,).
     seed
-        Decides which images of a class come first.
+        Decides the order of the images within a class.
 
     Returns
     -------
@@ -41,20 +41,27 @@ def stratified_order(y: Tensor, seed: int) -> Tensor:
     sizes = y.bincount()
     firsts = sizes.cumsum(0) - sizes
     rank = torch.arange(len(y)) - firsts.repeat_interleave(sizes)  # within the class
-    place = torch.empty(len(y), dtype=torch.float64)
-    place[by_class] = (rank.double() + 0.5) / sizes.repeat_interleave(sizes)
-    return order[place.argsort(stable=True)]
+    position = torch.empty(len(y), dtype=torch.float64)
+    position[by_class] = (rank.double() + 0.5) / sizes.repeat_interleave(sizes)
+    return order[position.argsort(stable=True)]
 
 
-def set_test_aside(x: Images, y: Tensor) -> tuple[Images, Tensor, Images, Tensor]:
+def set_test_aside(x: StoredImages, y: Tensor) -> tuple[StoredImages, Tensor, StoredImages, Tensor]:
     """Divide a dataset that has no test images of its own.
 
     A stratified fifth, the same for every seed, becomes the test set.
 
+    Parameters
+    ----------
+    x
+        Images, shape (N, C, H, W).
+    y
+        Labels, shape (N,).
+
     Returns
     -------
     x, y, x_test, y_test
-        What stays for training and validation, and the test set.
+        The images and labels for training and validation, and those of the test set.
     """
     order = stratified_order(y, FIXED_SEED)
     test, train = order[: len(y) // 5], order[len(y) // 5 :]

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet, read from its own folder."""
+"""Tiny-ImageNet, read from its original folder."""
 
 from __future__ import annotations
 
@@ -8,23 +8,51 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nni_robust.check import SettingError, below
 from nni_robust.data.folder import labelled_images
-from nni_robust.data.image import ImageFiles, Images
+from nni_robust.data.image import ImageFiles, StoredImages
 from nni_robust.data.module import StoredDataModule
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read a text file of the archive."""
+    """Return the lines of a text file of the archive.
+
+    Raises
+    ------
+    SettingError
+        If the file is missing.
+    """
     if not path.is_file():
-        raise ValueError(
-            "root must be a folder that holds tiny-imagenet-200, as the archive "
-            f"tiny-imagenet-200.zip unpacks it, got no file {str(path)!r}."
+        raise SettingError(
+            "must be a folder that holds tiny-imagenet-200, as the archive "
+            f"tiny-imagenet-200.zip unpacks it, got no file {str(path)!r}. "
+            "Download the archive and unpack it there.",
+            "root",
         )
     return path.read_text(encoding="ascii", errors="replace").splitlines()
 
 
 def read_annotations(folder: Path, names: Sequence[str]) -> tuple[list[str], Tensor]:
-    """List the validation images and their labels: a line holds a file, its class and a box."""
+    """Return the paths and labels of the official validation images.
+
+    Parameters
+    ----------
+    folder
+        Contains ``images`` and ``val_annotations.txt``, whose lines consist of a file name, the
+        name of its class and a box, separated by tabs.
+    names
+        The names of the classes; the index of a name is its label.
+
+    Returns
+    -------
+    paths, y
+        The files and their labels, shape (N,).
+
+    Raises
+    ------
+    SettingError
+        If the file is missing or a line is damaged.
+    """
     path = folder / "val_annotations.txt"
     label_of = {name: label for label, name in enumerate(names)}
     paths, labels = [], []
@@ -32,7 +60,7 @@ def read_annotations(folder: Path, names: Sequence[str]) -> tuple[list[str], Ten
         file, _, rest = line.partition("\t")
         name = rest.partition("\t")[0]
         if name not in label_of:
-            raise ValueError(
+            raise SettingError(
                 f"{str(path)!r} must hold a file and its class on every line, got {line!r} on "
                 f"line {number}. Unpack the archive again."
             )
@@ -44,18 +72,19 @@ def read_annotations(folder: Path, names: Sequence[str]) -> tuple[list[str], Ten
 class TinyImageNet(StoredDataModule):
     """100,000 training and 10,000 test photographs in two hundred classes, 64 x 64 pixels.
 
-    The official validation images are the test set, since the labels of the official test images
-    are secret; validation images are held out of the training images. The classes are numbered in
-    the alphabetical order of their names in ``wnids.txt``. Augmentation, on by default, shifts by
-    up to four pixels and mirrors. Images are read from their files every time.
+    The official validation images are the test set, because the labels of the official test images
+    are not public; validation images are held out from the training images. The classes are
+    numbered in the alphabetical order of their names in ``wnids.txt``. Augmentation, on by
+    default, shifts images by up to four pixels and mirrors them. Every use reads the images from
+    their files.
 
     Parameters
     ----------
     root
-        Folder that holds ``tiny-imagenet-200``, as the archive ``tiny-imagenet-200.zip`` unpacks
-        it.
+        Folder that contains ``tiny-imagenet-200``, as the archive ``tiny-imagenet-200.zip``
+        unpacks it.
     batch_size, validation_split, seed, augment, limit
-        As ``StoredDataModule``.
+        As for :class:`RobustDataModule`.
     """
 
     num_classes = 200
@@ -64,15 +93,16 @@ class TinyImageNet(StoredDataModule):
     crop_padding = 4
     flip = True
 
-    def _load(self) -> tuple[Images, Tensor, Images, Tensor]:
+    def _load(self) -> tuple[StoredImages, Tensor, StoredImages, Tensor]:
         folder = Path(self.root) / "tiny-imagenet-200"
         names = sorted(set(read_lines(folder / "wnids.txt")))
         if len(names) != self.num_classes:
-            raise ValueError(
-                f"{str(folder / 'wnids.txt')!r} must name {self.num_classes} classes, one a line, "
-                f"got {len(names)}. Unpack the archive again."
+            raise SettingError(
+                f"{str(folder / 'wnids.txt')!r} must name {self.num_classes} classes, one per "
+                f"line, got {len(names)}. Unpack the archive again."
             )
         size = self.image_shape[1]
-        x, y = labelled_images(folder / "train", names, size=size, inner="images")
+        with below("root"):
+            x, y = labelled_images(folder / "train", names, size=size, inner="images")
         paths, y_test = read_annotations(folder / "val", names)
         return x, y, ImageFiles(paths, size=size), y_test

@@ -57,8 +57,11 @@ def signature_of(target: Any) -> Signature:
         listed = list(inspect.signature(constructor).parameters.values())[1:]  # without self
     else:
         constructor, listed = target, list(inspect.signature(target).parameters.values())
-    # A dataclass may inherit fields whose annotations only the module of its base can resolve.
-    hints = typing.get_type_hints(target if dataclasses.is_dataclass(target) else constructor)
+    # A dataclass may inherit fields whose annotations only the module of its base can resolve. A
+    # class derived from a dataclass may have a constructor of its own.
+    owner = next((c for c in getattr(target, "__mro__", ()) if "__init__" in vars(c)), None)
+    generated = owner is not None and "__dataclass_fields__" in vars(owner)
+    hints = typing.get_type_hints(target if generated else constructor)
     found = Signature({}, {}, (), {})
     for parameter in listed:
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):

@@ -1,3 +1,5 @@
+"""FGSM, PGD and DeepFool against the implementations of foolbox."""
+
 from __future__ import annotations
 
 import foolbox
@@ -21,7 +23,7 @@ def network():
         nn.Flatten(),
         nn.Linear(54, 4),
     )
-    # In double precision, so that no gradient near 0 takes its sign from the rounding.
+    # In double precision, so that rounding does not decide the sign of a gradient near 0.
     return network.double().eval()
 
 
@@ -47,7 +49,7 @@ def by_foolbox(attack, network, batch, **budget):
         ("l2", 5.0, foolbox.attacks.L2FastGradientAttack()),
     ],
 )
-def test_fgsm_is_that_of_foolbox(network, batch, norm, epsilon, reference):
+def test_fgsm_agrees_with_foolbox(network, batch, norm, epsilon, reference):
     attack = FGSM(threat_model=ThreatModel(norm=norm, epsilon=epsilon))
     expected = by_foolbox(reference, network, batch, epsilon=epsilon)
     assert_close(attack(network, *batch), expected, atol=1e-6, rtol=0)
@@ -62,7 +64,7 @@ def test_fgsm_is_that_of_foolbox(network, batch, norm, epsilon, reference):
         ("l2", 5.0, 1.0, foolbox.attacks.L2ProjectedGradientDescentAttack),
     ],
 )
-def test_pgd_is_that_of_foolbox(network, batch, norm, epsilon, step_size, reference):
+def test_pgd_agrees_with_foolbox(network, batch, norm, epsilon, step_size, reference):
     attack = PGD(
         threat_model=ThreatModel(norm=norm, epsilon=epsilon),
         steps=10,
@@ -84,10 +86,10 @@ def test_pgd_is_that_of_foolbox(network, batch, norm, epsilon, step_size, refere
     ("norm", "reference"),
     [("linf", foolbox.attacks.LinfDeepFoolAttack), ("l2", foolbox.attacks.L2DeepFoolAttack)],
 )
-def test_deepfool_is_that_of_foolbox(network, batch, norm, reference, steps, num_classes):
+def test_deepfool_agrees_with_foolbox(network, batch, norm, reference, steps, num_classes):
     x, y = batch
     y[::2] = network(x).argmax(1)[::2]
-    # A ball of radius 1 in linf holds every image. In l2 it is as large as that cube.
+    # A ball that contains every image: radius 1 in linf, the diagonal of the unit cube in l2.
     epsilon = 1.0 if norm == "linf" else x[0].numel() ** 0.5
     attack = DeepFool(
         threat_model=ThreatModel(norm=norm, epsilon=epsilon), steps=steps, num_classes=num_classes

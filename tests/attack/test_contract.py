@@ -1,4 +1,7 @@
-"""What every attack owes: one parametrised test an obligation. A new attack is a line in CASES."""
+"""The contract of all attacks: one parametrised test per promise.
+
+A new attack needs one line in CASES.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ EPSILON = 0.05
 LINF = ThreatModel(norm="linf", epsilon=EPSILON)
 L2 = ThreatModel(norm="l2", epsilon=EPSILON)
 
-# A network that fits every image here: one class a channel, the brightest wins.
+# A network for images of any size here: one class per channel, the brightest channel wins.
 SOURCE = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 
-# Every ascent takes steps long and many enough to reach the optimum of a linear model.
+# The steps of every ascent are long and numerous enough to reach the optimum of a linear model.
 ASCENTS: list[Attack] = [
     attack
     for threat_model in (LINF, L2)
@@ -71,7 +74,7 @@ each_mode = pytest.mark.parametrize("training", [False, True], ids=["eval", "tra
 
 
 class Wandering(nn.Module):
-    """Buffers that a forward pass writes to and replaces; random numbers without a dropout."""
+    """Write to one buffer and replace another in every forward pass, and draw random numbers."""
 
     def __init__(self):
         super().__init__()
@@ -86,7 +89,7 @@ class Wandering(nn.Module):
 
 @pytest.fixture(autouse=True)
 def few_steps_of_autoattack(monkeypatch):
-    """Spare the time: no obligation depends on how long an attack goes on."""
+    """Save time: the contract does not depend on the number of steps."""
     monkeypatch.setattr(autoattack, "_STEPS", 5)
 
 
@@ -103,13 +106,13 @@ def network():
         nn.Dropout(0.3),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(4, 4),  # the targeted loss of APGD takes four classes
+        nn.Linear(4, 4),  # the targeted loss of APGD needs four classes
     )
     network[0].bias.requires_grad_(False)
     for number, parameter in enumerate(network.parameters()):
         if number % 2:
             parameter.grad = torch.full_like(parameter, float(number))
-    network[5].eval()  # a mixture of modes is left as it is
+    network[5].eval()  # attacks must also preserve a mixture of modes
     return network
 
 
@@ -117,13 +120,13 @@ def network():
 def batch():
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(6, 3, 8, 8, generator=generator)
-    x[0], x[1] = 0.0, 1.0  # at the borders of the image range
+    x[0], x[1] = 0.0, 1.0  # at the limits of the image range
     return x, torch.randint(3, (6,), generator=generator)
 
 
 @pytest.fixture
 def linear():
-    """Return two classes whose logits are opposite linear functions of the image."""
+    """Return a network with two classes whose logits are opposite linear functions."""
     weight = torch.randn(12, generator=torch.Generator().manual_seed(2))
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     network[1].weight.data.copy_(torch.stack([-weight, weight]))
@@ -138,7 +141,7 @@ def linear_batch():
 
 @pytest.fixture
 def plain():
-    """Return a network of four classes that is no random function."""
+    """Return a deterministic network with four classes."""
     weight = torch.randn(4, 192, generator=torch.Generator().manual_seed(9))
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     network[1].weight.data.copy_(weight)
@@ -149,13 +152,13 @@ def seeded(attack, network, batch):
     return attack(network, *batch, generator=torch.Generator().manual_seed(4))
 
 
-def test_every_attack_is_held_to_the_contract():
+def test_the_contract_covers_every_attack():
     assert {type(attack) for attack in CASES} == set(ATTACKS.values())
 
 
 @each_attack
 @each_mode
-def test_attacked_images_are_images_of_the_ball(attack, network, batch, training):
+def test_attacked_images_are_in_the_ball_and_in_0_to_1(attack, network, batch, training):
     x, _ = batch
     x_adv = attack(network.train(training), *batch)
     order = math.inf if attack.threat_model.norm == "linf" else 2
@@ -169,7 +172,7 @@ def test_attacked_images_are_images_of_the_ball(attack, network, batch, training
 
 
 def state(network):
-    """Return all that an attack must leave as found, in comparable form."""
+    """Return everything that an attack must leave unchanged, in comparable form."""
     return {
         "modes": [module.training for module in network.modules()],
         "tracking": [getattr(m, "track_running_stats", None) for m in network.modules()],
@@ -185,7 +188,7 @@ def state(network):
 
 @each_attack
 @each_mode
-def test_network_batch_and_random_state_are_left_as_found(attack, network, batch, training):
+def test_network_batch_and_random_state_stay_unchanged(attack, network, batch, training):
     for module in network[:5]:
         module.train(training)
     network[6].train(training)
@@ -198,9 +201,9 @@ def test_network_batch_and_random_state_are_left_as_found(attack, network, batch
 @pytest.mark.parametrize(
     "attack", [a for a in CASES if not isinstance(a, Transfer)], ids=repr
 )  # a transfer does not run the network
-def test_the_state_is_left_as_found_when_the_network_fails(attack, network, batch):
+def test_the_state_is_restored_when_the_network_fails(attack, network, batch):
     network.train()
-    network[-1] = nn.Linear(5, 4)  # does not fit
+    network[-1] = nn.Linear(5, 4)  # the wrong number of inputs
     before = state(network)
     with pytest.raises(RuntimeError):
         attack(network, *batch)
@@ -208,7 +211,7 @@ def test_the_state_is_left_as_found_when_the_network_fails(attack, network, batc
 
 
 @each_attack
-def test_an_attack_between_a_pass_and_its_gradient_does_not_disturb_them(attack, network, batch):
+def test_an_attack_between_forward_and_backward_does_not_change_gradients(attack, network, batch):
     def weight_gradient(network, between):
         torch.manual_seed(5)
         loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
@@ -223,7 +226,7 @@ def test_an_attack_between_a_pass_and_its_gradient_does_not_disturb_them(attack,
 
 @each_attack
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_the_attack_is_the_same_without_gradients_outside(attack, network, batch, context):
+def test_an_attack_works_the_same_if_the_caller_disables_gradients(attack, network, batch, context):
     network.eval()
     torch.manual_seed(6)
     expected = seeded(attack, network, batch)
@@ -239,24 +242,24 @@ def test_the_attack_is_the_same_without_gradients_outside(attack, network, batch
 
 @each_attack
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_the_attack_follows_a_clean_pass_under_autocast(attack, network, batch, context):
+def test_an_attack_works_after_a_clean_pass_under_autocast(attack, network, batch, context):
     network.eval()
     with context(), torch.autocast("cpu", dtype=torch.bfloat16):
-        network(batch[0])  # autocast keeps the weights that it casts here
+        network(batch[0])  # autocast caches the weights that it casts
         x_adv = attack(network, *batch)
     assert x_adv.dtype == torch.float32
-    # AutoAttack gives an image back that it could not have misclassified.
+    # AutoAttack returns an image unchanged if it cannot get it misclassified.
     assert isinstance(attack, AutoAttackPart) or not torch.equal(x_adv, batch[0])
 
 
 @each_attack
-def test_one_seed_gives_one_result(attack, network, batch):
+def test_the_same_seed_gives_the_same_result(attack, network, batch):
     network.eval()
     assert torch.equal(seeded(attack, network, batch), seeded(attack, network, batch))
 
 
 @each_attack
-def test_without_a_generator_the_global_random_state_decides_nothing(attack, plain, batch):
+def test_without_a_generator_the_global_random_state_does_not_matter(attack, plain, batch):
     torch.manual_seed(7)
     first = attack(plain, *batch)
     torch.manual_seed(8)
@@ -265,13 +268,13 @@ def test_without_a_generator_the_global_random_state_decides_nothing(attack, pla
 
 @each_attack
 @each_mode
-def test_without_budget_the_image_stays(attack, network, batch, training):
-    none = dataclasses.replace(attack.threat_model, epsilon=0.0)
+def test_with_epsilon_0_the_image_stays_unchanged(attack, network, batch, training):
+    zero = dataclasses.replace(attack.threat_model, epsilon=0.0)
     if isinstance(attack, Transfer):
-        weak = dataclasses.replace(attack.attack, threat_model=none)
+        weak = dataclasses.replace(attack.attack, threat_model=zero)
         attack = dataclasses.replace(attack, attack=weak)
     else:
-        attack = dataclasses.replace(attack, threat_model=none)
+        attack = dataclasses.replace(attack, threat_model=zero)
     assert torch.equal(attack(network.train(training), *batch), batch[0])
 
 
@@ -282,7 +285,7 @@ def test_an_empty_batch_gives_an_empty_batch(attack, network):
 
 
 @each_attack
-def test_a_network_blind_to_the_image_is_attacked_in_vain(attack, batch):
+def test_a_network_that_ignores_the_image_can_be_attacked(attack, batch):
     class Blind(nn.Module):
         def __init__(self):
             super().__init__()
@@ -308,7 +311,7 @@ def test_linf_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linea
 @pytest.mark.parametrize("attack", [a for a in ASCENTS if a.threat_model == L2], ids=repr)
 def test_l2_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linear_batch):
     x, y = linear_batch
-    x = 0.3 + 0.4 * x  # the ball does not touch the borders of the image range
+    x = 0.3 + 0.4 * x  # the ball stays inside the image range
     weight = linear[1].weight[1].detach()
     direction = (weight / weight.norm()).view(3, 2, 2)
     away = torch.where(y == 1, -1.0, 1.0).view(-1, 1, 1, 1)
@@ -317,8 +320,8 @@ def test_l2_attack_reaches_the_optimum_of_a_linear_model(attack, linear, linear_
 
 @pytest.mark.parametrize("attack", ASCENTS, ids=repr)
 @pytest.mark.parametrize("scale", [1e-25, 3.0])
-def test_the_size_of_the_gradient_does_not_matter(attack, linear, linear_batch, scale):
-    # The loss of a linear model depends on the scale of its weights, its worst image does not.
+def test_the_scale_of_the_gradient_does_not_matter(attack, linear, linear_batch, scale):
+    # The loss of a linear model depends on the scale of its weights; its worst image does not.
     x, y = (0.3 + 0.4 * linear_batch[0]).double(), linear_batch[1]
     expected = seeded(attack, linear.double(), (x, y))
     linear[1].weight.data.mul_(scale)
@@ -338,7 +341,7 @@ def test_the_size_of_the_gradient_does_not_matter(attack, linear, linear_batch, 
     ],
     ids=["three dims", "uint8", "above 1", "below 0", "nan", "length of y", "dtype of y"],
 )
-def test_a_wrong_batch_is_refused(network, x, y, message):
+def test_an_invalid_batch_is_refused(network, x, y, message):
     with pytest.raises(ValueError, match=message):
         FGSM()(network, x, y)
 
@@ -360,7 +363,7 @@ def test_the_abstract_attack_cannot_be_built():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 @each_attack
 @each_mode
-def test_on_an_accelerator_the_random_state_is_left_as_found(attack, network, batch, training):
+def test_on_an_accelerator_the_random_state_stays_unchanged(attack, network, batch, training):
     network = network.cuda().train(training)
     x, y = (t.cuda() for t in batch)
     before, random = state(network), torch.cuda.get_rng_state()
@@ -371,7 +374,7 @@ def test_on_an_accelerator_the_random_state_is_left_as_found(attack, network, ba
 
 
 class Standardised(nn.Module):
-    """Divides a channel by its length, whose gradient at a black one is no number."""
+    """Divide every channel by its norm, whose gradient is NaN if the channel is black."""
 
     def forward(self, x):
         features = x / (x.square().mean((2, 3), keepdim=True).sqrt() + 0.1)
@@ -379,7 +382,7 @@ class Standardised(nn.Module):
 
 
 @pytest.mark.parametrize("attack", [*ASCENTS, DeepFool(threat_model=L2), DeepFool()], ids=repr)
-def test_a_gradient_that_is_no_number_spoils_no_image(attack):
+def test_a_gradient_of_nan_does_not_make_the_image_nan(attack):
     x = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     x[:3, 0] = 0.0
     network, y = Standardised(), torch.tensor([1, 2, 1, 0, 1, 2])
@@ -389,6 +392,6 @@ def test_a_gradient_that_is_no_number_spoils_no_image(attack):
     x_adv = attack(network, x, y)
     assert x_adv.isfinite().all()
     right = network(x).argmax(1) == y
-    if not isinstance(attack, DeepFool):  # which leaves alone what is misclassified
+    if not isinstance(attack, DeepFool):  # which does not change misclassified images
         right[:] = True
     assert ((x_adv != x).flatten(1).any(1) | ~right).all()

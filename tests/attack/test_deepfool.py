@@ -1,6 +1,6 @@
 """DeepFool against the closed form of the nearest boundary of an affine classifier.
 
-Its steps on other networks are held to foolbox in test_against_foolbox.py.
+test_against_foolbox.py compares its steps on other networks with those of foolbox.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from torch import nn
 from torch.testing import assert_close
 
 from nni_robust.attack import DeepFool, ThreatModel
+from nni_robust.check import SettingError
 
-NUDGE = 1e-4  # what the code of the paper adds to a distance
+NUDGE = 1e-4  # the code of the paper adds this to every distance
 
 
 @pytest.fixture
 def affine():
-    """Return many classes, more than are differentiated at once for the images below."""
+    """Return an affine network with more classes than one backward pass differentiates."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(48, 40)).double()
-    # The nearest boundary is then not always that of the likeliest rival.
+    # With these weights, the nearest boundary is not always that of the most likely rival.
     network[1].weight.data.mul_(torch.linspace(0.5, 3, 40, dtype=torch.float64).unsqueeze(1))
     grey = torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64)
-    network[1].bias.data -= network(grey)[0].detach()  # images around grey are of many classes
+    network[1].bias.data -= network(grey)[0].detach()  # images around grey belong to many classes
     return network
 
 
@@ -55,7 +56,7 @@ def images(network):
 
 
 class Stubborn(nn.Module):
-    """Raise the logit of the label above all others, and keep the gradients."""
+    """Raise the logit of the label above all others without changing the gradients."""
 
     def __init__(self, y):
         super().__init__()
@@ -66,7 +67,7 @@ class Stubborn(nn.Module):
 
 
 def nearest(affine, image, label, norm, rivals):
-    """Return distance and unit direction of the nearest boundary between the label and a rival."""
+    """Return distance and unit direction of the nearest boundary between label and rivals."""
     weight, bias = affine[1].weight.detach(), affine[1].bias.detach()
     found = []
     for rival in rivals:
@@ -95,7 +96,7 @@ def test_one_step_crosses_the_nearest_boundary_of_an_affine_model(affine, batch,
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_where_the_boundary_is_out_of_reach_the_step_is_clipped_to_the_ball(affine, batch, norm):
+def test_a_step_to_a_boundary_out_of_reach_is_projected_onto_the_ball(affine, batch, norm):
     x_adv = DeepFool(threat_model=ThreatModel(norm=norm, epsilon=1e-5), num_classes=40)(
         affine, *batch
     )
@@ -105,7 +106,7 @@ def test_where_the_boundary_is_out_of_reach_the_step_is_clipped_to_the_ball(affi
         assert_close(image_adv, image + 1e-5 * direction)
 
 
-def test_only_the_likeliest_classes_are_tried(affine, batch):
+def test_only_the_most_likely_classes_are_considered(affine, batch):
     threat_model = ThreatModel(norm="l2", epsilon=1.0)
     x_adv = DeepFool(threat_model=threat_model, num_classes=2)(affine, *batch)
     ranked = affine(batch[0]).argsort(1, descending=True)[:, :2]
@@ -118,7 +119,7 @@ def test_only_the_likeliest_classes_are_tried(affine, batch):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_size_of_the_logits_does_not_move_the_boundary(network, images, norm):
+def test_the_scale_of_the_logits_does_not_matter(network, images, norm):
     attack = DeepFool(threat_model=ThreatModel(norm=norm, epsilon=1.0))
     expected = attack(network, *images)
     network[-1].weight.data.mul_(1e-30)
@@ -127,32 +128,32 @@ def test_the_size_of_the_logits_does_not_move_the_boundary(network, images, norm
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_a_batch_is_attacked_as_its_images_one_by_one(network, images, norm):
+def test_a_batch_gives_the_same_as_its_images_one_by_one(network, images, norm):
     attack = DeepFool(threat_model=ThreatModel(norm=norm, epsilon=1.0))
     alone = [attack(network, x[None], y[None]) for x, y in zip(*images, strict=True)]
     assert_close(attack(network, *images), torch.cat(alone))
 
 
-def test_a_misclassified_image_stays_as_it_is(network, images):
+def test_a_misclassified_image_stays_unchanged(network, images):
     x, y = images
-    wrong = (y + torch.arange(8) % 2) % 5  # every other label
+    wrong = (y + torch.arange(8) % 2) % 5  # every second label is wrong
     x_adv = DeepFool()(network, x, wrong)
     assert torch.equal(x_adv[1::2], x[1::2])
     assert not any(torch.equal(a, b) for a, b in zip(x_adv[::2], x[::2], strict=True))
 
 
-def test_misled_images_leave_the_batch(network, images):
+def test_misclassified_images_leave_the_batch(network, images):
     seen = []
     network[0].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     x, y = images
     DeepFool()(network, x, (y + torch.arange(8) % 2) % 5)
-    # All once, then in every step a pass with gradients and one that looks who is misled.
+    # First all images; then, in every step, one pass for gradients and one for the predictions.
     assert seen[:3] == [8, 4, 4]
     assert seen == sorted(seen, reverse=True)
     assert len(seen) < 1 + 2 * 50
 
 
-def test_it_takes_no_more_steps_than_it_may(network, images):
+def test_it_takes_no_more_than_the_given_number_of_steps(network, images):
     seen = []
     network[0].register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     x, y = images
@@ -171,7 +172,7 @@ def test_an_image_on_the_boundary_crosses_it():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_boundaries_without_slope_leave_the_image_where_it_is(norm):
+def test_logits_without_a_gradient_leave_the_image_unchanged(norm):
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     network[1].weight.data.zero_()
     network[1].bias.data.copy_(torch.tensor([100.0, 0.0, -100.0]))
@@ -187,7 +188,7 @@ def test_under_autocast_it_crosses_boundaries_behind_batch_norm(network, images)
         assert (network(x_adv).argmax(1) != y).all()
 
 
-def test_it_is_named_after_its_steps():
+def test_the_name_contains_the_number_of_steps():
     assert DeepFool().name == "deepfool50"
 
 
@@ -196,16 +197,18 @@ def test_it_is_named_after_its_steps():
     [
         ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"num_classes": 1}, "num_classes must be a whole number of at least 2, got 1"),
-        ({"overshoot": -0.1}, "overshoot must be at least 0, got -0.1"),
-        ({"overshoot": float("nan")}, "overshoot must be at least 0, got nan"),
+        ({"num_classes": True}, "num_classes must be a whole number of at least 2, got True"),
+        ({"overshoot": -0.1}, "overshoot must be a number of at least 0, got -0.1"),
+        ({"overshoot": float("nan")}, "overshoot must be a number of at least 0, got nan"),
+        ({"overshoot": False}, "overshoot must be a number of at least 0, got False"),
     ],
 )
-def test_settings_that_make_no_deepfool_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+def test_invalid_settings_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
         DeepFool(**settings)
 
 
-def test_a_network_of_one_class_has_no_boundaries():
+def test_a_network_with_one_class_is_refused():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-    with pytest.raises(ValueError, match="network must return a logit for each of at least 2"):
+    with pytest.raises(SettingError, match="network must return logits of at least 2 classes"):
         DeepFool()(network, torch.zeros(1, 3, 2, 2), torch.zeros(1).long())

@@ -1,3 +1,5 @@
+"""The losses of the attacks against values computed by hand and loops from the papers."""
+
 from __future__ import annotations
 
 import math
@@ -12,6 +14,7 @@ from torch.testing import assert_close
 
 from nni_robust.attack import FGSM, LOSSES, MIM, PGD, ThreatModel, Transfer
 from nni_robust.attack.loss import Loss, logits_at
+from nni_robust.check import SettingError
 
 LOGITS = torch.tensor(
     [[3.0, 1.0, 2.5, -4.0], [3.0, 1.0, 2.5, -4.0], [3.0, 1.0, 2.5, -4.0], [0.0, 0.0, 0.0, 0.0]]
@@ -35,7 +38,7 @@ def batch(network):
     return x, network(x).argmax(1)
 
 
-def test_every_loss_of_the_annotation_stands_in_the_table():
+def test_the_table_contains_every_loss_of_the_annotation():
     assert set(LOSSES) == set(typing.get_args(Loss))
 
 
@@ -45,18 +48,18 @@ def test_every_loss_of_the_annotation_stands_in_the_table():
         # By hand: the leads are 2.5 - 3, 3 - 2.5, 3 + 4 and 0, the spread of three is 3 - 1.
         ("cw", [-0.5, 0.5, 7.0, 0.0]),
         ("dlr", [-0.25, 0.25, 3.5, 0.0]),
-        # Cross-entropy of equal logits is the logarithm of their number.
+        # The cross-entropy of equal logits is the logarithm of their number.
         (
             "cross_entropy",
             [*(torch.tensor([-3.0, -2.5, 4.0]) + LOGITS[0].logsumexp(0)), math.log(4)],
         ),
     ],
 )
-def test_a_loss_of_labels_is_that_computed_by_hand(name, expected):
+def test_a_loss_equals_the_value_computed_by_hand(name, expected):
     assert_close(LOSSES[name](LOGITS, Y), torch.tensor([float(loss) for loss in expected]))
 
 
-def test_kl_is_the_divergence_of_the_attacked_from_the_clean_prediction():
+def test_kl_is_the_divergence_between_clean_and_attacked_prediction():
     clean = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
     expected = kl_divergence(Categorical(logits=clean), Categorical(logits=LOGITS))
     assert_close(LOSSES["kl"](LOGITS, clean), expected)
@@ -70,7 +73,7 @@ def test_neither_shift_nor_scale_of_the_logits_changes_dlr():
 
 
 @pytest.mark.parametrize("name", ["dlr", "cw"])
-def test_a_margin_is_positive_where_the_network_errs(name):
+def test_a_margin_is_positive_exactly_if_the_network_errs(name):
     logits = torch.randn(50, 5, generator=torch.Generator().manual_seed(4))
     y = torch.arange(50) % 5
     assert torch.equal(LOSSES[name](logits, y) > 0, logits.argmax(1) != y)
@@ -84,7 +87,7 @@ def test_a_tie_of_all_logits_has_a_finite_gradient(name):
 
 
 def by_one_image_at_a_time(network, x, y, start, loss, epsilon, steps, step_size):
-    """Climb with the formulas of the papers, written for a single vector of logits."""
+    """Run the ascent with the formulas of the papers, written for a single vector of logits."""
     attacked = []
     for image, label, image_adv in zip(x, y.tolist(), start, strict=True):
         clean = network(image[None])[0].detach()
@@ -107,8 +110,8 @@ def by_one_image_at_a_time(network, x, y, start, loss, epsilon, steps, step_size
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_pgd_climbs_the_loss_that_it_names(network, batch, loss):
-    # In a ball so small that the true class stays ahead of the third: behind it dlr is constant.
+def test_pgd_maximises_the_loss_that_it_names(network, batch, loss):
+    # The ball is so small that the true class stays among the first two; otherwise dlr is constant.
     threat_model = ThreatModel(epsilon=0.02)
     attack = PGD(threat_model=threat_model, steps=6, step_size=0.006, loss=loss)
     start = threat_model.random_start(batch[0], torch.Generator().manual_seed(5))
@@ -118,7 +121,7 @@ def test_pgd_climbs_the_loss_that_it_names(network, batch, loss):
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "dlr", "cw"])
-def test_fgsm_is_one_step_up_the_loss_that_it_names(network, batch, loss):
+def test_fgsm_is_one_step_on_the_loss_that_it_names(network, batch, loss):
     attack = FGSM(threat_model=ThreatModel(epsilon=0.1), loss=loss)
     expected = by_one_image_at_a_time(network, *batch, batch[0], loss, 0.1, 1, 0.1)
     assert_close(attack(network, *batch), expected)
@@ -132,8 +135,8 @@ def test_mim_without_momentum_is_pgd_for_every_loss(network, batch, loss):
 
 
 @pytest.mark.parametrize("loss", ["dlr", "cw"])
-def test_a_margin_has_a_gradient_where_the_cross_entropy_is_saturated(network, batch, loss):
-    # With logits so far apart the cross-entropy is 0 in floating point, and so is its gradient.
+def test_a_margin_has_a_gradient_although_the_cross_entropy_is_saturated(network, batch, loss):
+    # With logits so far apart, the cross-entropy and its gradient are 0 in floating point.
     network[-1].weight.data.mul_(1e6)
     network[-1].bias.data.mul_(1e6)
     x, _ = batch
@@ -141,7 +144,7 @@ def test_a_margin_has_a_gradient_where_the_cross_entropy_is_saturated(network, b
     assert not torch.equal(FGSM(loss=loss)(network, *batch), x)
 
 
-def test_restarts_keep_the_image_that_is_worst_in_the_loss_of_the_attack(network, batch):
+def test_restarts_compare_images_by_the_loss_of_the_attack(network, batch):
     x, y = batch
     one, many = (PGD(steps=1, step_size=1e-3, restarts=n, loss="kl") for n in (1, 5))
     generator = torch.Generator().manual_seed(6)
@@ -149,12 +152,12 @@ def test_restarts_keep_the_image_that_is_worst_in_the_loss_of_the_attack(network
     predictions = [Categorical(logits=network(x_adv)) for x_adv in runs]
     clean = Categorical(logits=network(x))
     moved = torch.stack([kl_divergence(clean, p) for p in predictions])  # (5, N)
-    assert all(torch.equal(p.logits.argmax(1), y) for p in predictions)  # no image is misled
+    assert all(torch.equal(p.logits.argmax(1), y) for p in predictions)  # no image is misclassified
     expected = torch.stack([runs[run][n] for n, run in enumerate(moved.argmax(0))])
     assert torch.equal(many(network, x, y, generator=torch.Generator().manual_seed(6)), expected)
 
 
-def test_logits_of_less_precision_are_compared_in_that_of_the_images():
+def test_logits_of_lower_precision_are_cast_to_the_dtype_of_the_images():
     x = torch.zeros(2, 1, 1, 1)
     network = nn.Sequential(nn.Flatten(), nn.Linear(1, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -176,33 +179,33 @@ def test_logits_of_less_precision_are_compared_in_that_of_the_images():
         (Transfer(source=nn.Identity(), attack=PGD(loss="cw")), "transfer_pgd20_cw"),
     ],
 )
-def test_the_name_tells_another_loss_apart(attack, name):
+def test_the_name_contains_a_loss_other_than_cross_entropy(attack, name):
     assert attack.name == name
 
 
 @pytest.mark.parametrize("attack", [FGSM, MIM, PGD])
 def test_an_unknown_loss_is_refused(attack):
-    with pytest.raises(ValueError, match=r"loss must be one of \['cross_entropy'.*, got 'hinge'"):
+    with pytest.raises(SettingError, match=r"loss must be one of \['cross_entropy'.*, got 'hinge'"):
         attack(loss="hinge")
 
 
 @pytest.mark.parametrize(
     ("attack", "start"), [(FGSM, {}), (MIM, {}), (PGD, {"random_start": False})]
 )
-def test_kl_is_refused_where_its_gradient_is_0(attack, start):
+def test_kl_is_refused_without_a_random_start(attack, start):
     with pytest.raises(
-        ValueError, match=r"loss must not be 'kl' where .* Use PGD with random_start"
+        SettingError, match=r"loss must not be 'kl' if .* Use PGD with random_start"
     ):
         attack(loss="kl", **start)
 
 
-def test_dlr_of_two_classes_is_refused():
+def test_dlr_is_refused_for_two_classes():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
-    with pytest.raises(ValueError, match=r"loss must not be 'dlr' .* \(5, 2\)\. Use 'cw'"):
+    with pytest.raises(SettingError, match=r"loss must not be 'dlr' .* \(5, 2\)\. Use 'cw'"):
         PGD(loss="dlr")(network, torch.zeros(5, 3, 2, 2), torch.zeros(5).long())
 
 
-def test_a_margin_of_one_class_is_refused():
+def test_cw_is_refused_for_one_class():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-    with pytest.raises(ValueError, match=r"network must return .* at least 2 classes, .* \(5, 1\)"):
+    with pytest.raises(SettingError, match=r"network must return logits of .* \(5, 1\)"):
         PGD(loss="cw")(network, torch.zeros(5, 3, 2, 2), torch.zeros(5).long())

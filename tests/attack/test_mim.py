@@ -1,7 +1,7 @@
 """MI-FGSM against a loop written from its paper.
 
-foolbox takes the sign of every gradient before it is accumulated, where Dong et al. (2018), Eq. 6,
-divide it by its l_1 norm; so it is no reference here.
+foolbox cannot be the reference: it takes the sign of every gradient before accumulating it, while
+Dong et al. (2018), Eq. 6, divide the gradient by its l_1 norm.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from nni_robust.attack import MIM, PGD, ThreatModel
+from nni_robust.check import SettingError
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def batch():
 
 
 def by_the_paper(network, x, y, norm, epsilon, steps, step_size, decay):
-    """Attack one image after the other, Eq. 6-7, and Eq. 9 in l_2."""
+    """Attack one image after the other by Eq. 6-7, in l_2 by Eq. 9."""
     attacked = []
     for image, label in zip(x, y, strict=True):
         image_adv, momentum = image.clone(), torch.zeros_like(image)
@@ -54,7 +55,7 @@ def by_the_paper(network, x, y, norm, epsilon, steps, step_size, decay):
 
 @pytest.mark.parametrize("decay", [1.0, 0.5, 0.0])
 @pytest.mark.parametrize(("norm", "epsilon", "step_size"), [("linf", 0.1, 0.03), ("l2", 1.0, 0.3)])
-def test_mim_is_that_of_the_paper(network, batch, norm, epsilon, step_size, decay):
+def test_mim_follows_the_equations_of_the_paper(network, batch, norm, epsilon, step_size, decay):
     attack = MIM(
         threat_model=ThreatModel(norm=norm, epsilon=epsilon),
         steps=8,
@@ -65,18 +66,18 @@ def test_mim_is_that_of_the_paper(network, batch, norm, epsilon, step_size, deca
     assert_close(attack(network, *batch), expected)
 
 
-def test_without_momentum_it_is_pgd_from_the_image(network, batch):
+def test_mim_without_momentum_is_pgd_without_a_random_start(network, batch):
     assert torch.equal(
         MIM(steps=5, decay=0.0)(network, *batch), PGD(steps=5, random_start=False)(network, *batch)
     )
 
 
-@pytest.mark.parametrize("decay", [-0.1, float("nan"), float("inf")])
-def test_a_decay_that_is_no_factor_is_refused(decay):
-    with pytest.raises(ValueError, match=f"decay must be at least 0, got {decay}"):
+@pytest.mark.parametrize("decay", [-0.1, float("nan"), float("inf"), True])
+def test_an_invalid_decay_is_refused(decay):
+    with pytest.raises(SettingError, match=f"decay must be a number of at least 0, got {decay}"):
         MIM(decay=decay)
 
 
-def test_steps_that_cannot_be_taken_are_refused_by_mim():
-    with pytest.raises(ValueError, match="steps must be a whole number"):
+def test_an_invalid_number_of_steps_is_refused_by_mim():
+    with pytest.raises(SettingError, match="steps must be a whole number"):
         MIM(steps=0)

@@ -1,3 +1,5 @@
+"""Noise: its distribution, its repeats and invalid settings."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,6 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from nni_robust.attack import Noise, ThreatModel
+from nni_robust.check import SettingError
 
 LINF, L2 = ThreatModel(epsilon=0.1), ThreatModel(norm="l2", epsilon=0.5)
 
@@ -18,7 +21,7 @@ def network():
 
 @pytest.fixture
 def batch(network):
-    # So grey that no noise leaves [0, 1]; every other label is wrong.
+    # Grey enough for the noise to stay in [0, 1]; every second label is wrong.
     x = 0.4 + 0.2 * torch.rand(10, 3, 4, 4, generator=torch.Generator().manual_seed(1))
     return x, (network(x).argmax(1) + torch.arange(10) % 2) % 4
 
@@ -26,22 +29,20 @@ def batch(network):
 def test_noise_in_linf_has_the_moments_of_a_uniform_distribution(network):
     x = torch.full((50, 3, 20, 20), 0.5)
     noise = Noise(threat_model=LINF, repeats=1)(network, x, torch.zeros(50).long()) - x
-    # Of 60,000 draws from [-0.1, 0.1]; four standard errors.
+    # 60,000 draws from [-0.1, 0.1]; the tolerance is four standard errors.
     assert abs(float(noise.mean())) < 4 * 0.1 / (3 * 60_000) ** 0.5
     assert float(noise.square().mean()) == pytest.approx(0.1**2 / 3, rel=4 * 0.9 / 60_000**0.5)
     assert float(noise.abs().max()) == pytest.approx(0.1, rel=1e-3)
 
 
-def test_noise_in_l2_lies_on_the_sphere(network, batch):
+def test_noise_in_l2_has_length_epsilon(network, batch):
     x, y = batch
     noise = Noise(threat_model=L2)(network, x, y) - x
     assert_close(noise.flatten(1).norm(dim=1), torch.full((10,), 0.5))
 
 
 @pytest.mark.parametrize("threat_model", [LINF, L2], ids=repr)
-def test_of_several_draws_the_one_with_the_largest_lead_of_a_wrong_class_is_kept(
-    network, batch, threat_model
-):
+def test_repeats_keep_the_draw_with_the_largest_lead_of_a_wrong_class(network, batch, threat_model):
     x, y = batch
     generator = torch.Generator().manual_seed(2)
     one = Noise(threat_model=threat_model, repeats=1)
@@ -65,10 +66,12 @@ def test_a_single_draw_does_not_run_the_network(network, batch):
     assert not calls
 
 
-def test_noise_is_named_after_its_draws():
+def test_the_name_contains_the_number_of_draws():
     assert Noise(repeats=10).name == "noise10"
 
 
-def test_a_number_of_draws_that_cannot_be_made_is_refused():
-    with pytest.raises(ValueError, match="repeats must be a whole number of at least 1, got 0"):
-        Noise(repeats=0)
+@pytest.mark.parametrize("repeats", [0, True])
+def test_an_invalid_number_of_draws_is_refused(repeats):
+    message = f"repeats must be a whole number of at least 1, got {repeats}"
+    with pytest.raises(SettingError, match=message):
+        Noise(repeats=repeats)

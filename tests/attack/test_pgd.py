@@ -1,3 +1,5 @@
+"""PGD: batch statistics, random starts, restarts and invalid settings."""
+
 from __future__ import annotations
 
 import copy
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from nni_robust.attack import PGD, ThreatModel
+from nni_robust.check import SettingError
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def network():
 
 @pytest.fixture
 def batch(network):
-    """Return images most of which the network classifies as their label says."""
+    """Return images of which every fifth has a wrong label."""
     x = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = network.eval()(x).argmax(1)
     y[::5] = (y[::5] + 1) % 4
@@ -69,9 +72,9 @@ def test_the_first_gradient_is_taken_at_the_random_start(network, batch, norm):
     assert float(seen[0].max()) <= 1
 
 
-def test_of_several_restarts_the_worst_image_is_kept(network, batch):
+def test_restarts_keep_the_worst_image(network, batch):
     x, y = batch
-    # So weak that some starts mislead the network and some do not.
+    # So weak that only some starts fool the network.
     one = PGD(threat_model=ThreatModel(epsilon=0.3), steps=1, step_size=0.01)
     many = PGD(threat_model=ThreatModel(epsilon=0.3), steps=1, step_size=0.01, restarts=6)
     generator = torch.Generator().manual_seed(3)
@@ -83,10 +86,10 @@ def test_of_several_restarts_the_worst_image_is_kept(network, batch):
     assert torch.equal(many(network, x, y, generator=torch.Generator().manual_seed(3)), expected)
 
 
-@pytest.mark.parametrize(("seed", "first_misleads"), [(0, True), (4, False)])
-def test_a_misled_image_is_kept_over_one_of_larger_loss(seed, first_misleads):
-    # With label 0, a dark image is misled at loss ln(1 + e^0.1) = 0.74, and a bright one holds
-    # against seven other classes at loss ln(e^0.1 + 7) - 0.1 = 1.99.
+@pytest.mark.parametrize(("seed", "first_fools"), [(0, True), (4, False)])
+def test_a_misclassified_image_is_kept_rather_than_one_with_a_larger_loss(seed, first_fools):
+    # With label 0, a dark image is misclassified at loss ln(1 + e^0.1) = 0.74. A bright one is
+    # classified correctly at loss ln(e^0.1 + 7) - 0.1 = 1.99, because seven classes come close.
     class Table(nn.Module):
         def forward(self, x):
             bright = x.mean((1, 2, 3)).sub(0.5).mul(1e4).sigmoid()[:, None]
@@ -99,31 +102,32 @@ def test_a_misled_image_is_kept_over_one_of_larger_loss(seed, first_misleads):
     one = PGD(threat_model=ThreatModel(epsilon=0.4), steps=1, step_size=1e-6)
     generator = torch.Generator().manual_seed(seed)
     scores = [damage(Table(), one(Table(), x, y, generator=generator), y)[0] for _ in range(10)]
-    assert scores[0][0] == first_misleads
+    assert scores[0][0] == first_fools
     assert {fooled for fooled, _ in scores[1:]} == {False, True}
     assert not scores[-1][0]
     kept = many(Table(), x, y, generator=torch.Generator().manual_seed(seed))
     assert damage(Table(), kept, y)[0] == max(scores)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 2.5])
-def test_a_number_of_steps_that_cannot_be_taken_is_refused(steps):
-    with pytest.raises(ValueError, match=f"steps must be a whole number .* got {steps}"):
+@pytest.mark.parametrize("steps", [0, -1, 2.5, True])
+def test_an_invalid_number_of_steps_is_refused(steps):
+    with pytest.raises(SettingError, match=f"steps must be a whole number .* got {steps}"):
         PGD(steps=steps)
 
 
-@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf")])
-def test_a_step_without_length_is_refused(step_size):
-    with pytest.raises(ValueError, match=f"step_size must be positive, .* got {step_size}"):
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan"), float("inf"), True])
+def test_a_step_size_that_is_not_positive_is_refused(step_size):
+    message = f"step_size must be a positive number, .* got {step_size}"
+    with pytest.raises(SettingError, match=message):
         PGD(step_size=step_size)
 
 
-@pytest.mark.parametrize("restarts", [0, 1.5])
-def test_a_number_of_restarts_that_cannot_be_made_is_refused(restarts):
-    with pytest.raises(ValueError, match=f"restarts must be a whole number .* got {restarts}"):
+@pytest.mark.parametrize("restarts", [0, 1.5, True])
+def test_an_invalid_number_of_restarts_is_refused(restarts):
+    with pytest.raises(SettingError, match=f"restarts must be a whole number .* got {restarts}"):
         PGD(restarts=restarts)
 
 
 def test_restarts_without_a_random_start_are_refused():
-    with pytest.raises(ValueError, match="restarts must be 1 without a random start, got 3"):
+    with pytest.raises(SettingError, match="restarts must be 1 without a random start, got 3"):
         PGD(restarts=3, random_start=False)

@@ -1,3 +1,5 @@
+"""The transfer attack: the images come from the source alone."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -33,21 +35,21 @@ def batch():
 
 
 @pytest.mark.parametrize("attack", [FGSM(), PGD(steps=3), Noise(repeats=2)], ids=repr)
-def test_the_images_are_those_that_the_attack_makes_on_the_source(source, target, batch, attack):
+def test_a_transfer_returns_what_the_attack_makes_on_the_source(source, target, batch, attack):
     seeds = [torch.Generator().manual_seed(3) for _ in range(3)]
     x_adv = Transfer(source=source, attack=attack)(target, *batch, generator=seeds[0])
     assert torch.equal(x_adv, attack(source, *batch, generator=seeds[1]))
     assert not torch.equal(x_adv, attack(target, *batch, generator=seeds[2]))
 
 
-def test_the_network_attacked_is_not_looked_at(source, target, batch):
+def test_the_attacked_network_is_not_run(source, target, batch):
     calls = []
     target.register_forward_pre_hook(lambda *_: calls.append(1))
     Transfer(source=source)(target, *batch)
     assert not calls
 
 
-def test_the_source_is_left_as_found(source, target, batch):
+def test_the_source_stays_unchanged(source, target, batch):
     source[0].weight.requires_grad_(False)
     source[4].weight.grad = torch.ones_like(source[4].weight)
     before = {name: value.clone() for name, value in source.state_dict().items()}
@@ -75,11 +77,11 @@ def test_the_threat_model_is_that_of_the_attack(source):
     assert weaker.threat_model == ThreatModel()
 
 
-def test_a_transfer_is_named_after_its_attack(source):
+def test_the_name_contains_that_of_the_attack(source):
     assert Transfer(source=source, attack=PGD(steps=100)).name == "transfer_pgd100"
 
 
-def test_transfers_from_one_network_are_equal_and_from_two_are_not(source, target):
+def test_transfers_are_equal_only_if_their_source_is_the_same(source, target):
     assert Transfer(source=source) == Transfer(source=source)
     assert hash(Transfer(source=source)) == hash(Transfer(source=source))
     assert Transfer(source=source) != Transfer(source=target)

@@ -179,7 +179,7 @@ def test_numbers_are_written_as_counts_and_shares():
         (["nothing"], "network must be a folder of results, package.module:Class or one of"),
         ([f"{__name__}:Linear", "--epsilon", "0"], "threat_model must have a radius above 0"),
         ([f"{__name__}:Linear", "--epsilon", "8"], "threat_model.epsilon must lie in"),
-        ([f"{__name__}:Linear", "--num-images", "0"], "limit must be at least 1, got 0"),
+        ([f"{__name__}:Linear", "--num-images", "0"], "limit must be a whole number of at least 1"),
         ([f"{__name__}:Linear", "--queries", "0"], "queries must be a whole number of at least 1"),
         ([f"{__name__}:Linear", "--device", "abacus"], "--device must be auto or a device"),
         ([f"{__name__}:Linear", "--surrogate", "nothing"], "network must be a folder of results"),

@@ -13,17 +13,17 @@ from scipy.io import savemat
 
 from nni_robust.data import CIFAR100, ImageNet, TinyImageNet
 
-CIFAR_SIZE = 60  # images a file
+CIFAR_SIZE = 60  # images per file
 MNIST_TRAIN = 300
 MNIST_TEST = 100
 SVHN_TRAIN = 200
-NUM_CLASSES = 10  # also of the sets that have more: the tests make do with ten
-FOLDER_TRAIN = 24  # images a class
+NUM_CLASSES = 10  # also for the datasets that really have more classes
+FOLDER_TRAIN = 24  # images per class
 FOLDER_TEST = 6
 
 
 def python2_pickle(x: np.ndarray, **labels: list[int]) -> bytes:
-    """Write the opcodes of protocol 2 that Python 2 wrote into the files of CIFAR."""
+    """Return a pickle of protocol 2 with the opcodes that Python 2 wrote into the CIFAR files."""
 
     def size(n: int) -> bytes:
         return b"J" + struct.pack("<i", n)
@@ -50,7 +50,7 @@ def idx(values: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="session")
 def cifar_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Pixels by file name; the folder above the files stands under ``root``."""
+    """Return the pixels by file name, and the root folder under the key ``root``."""
     rng = np.random.default_rng(0)
     root = tmp_path_factory.mktemp("cifar")
     folder = root / "cifar-10-batches-py"
@@ -65,7 +65,7 @@ def cifar_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarra
 
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Training files packed, test files not; image i of class i % 10 has the grey value 20 y."""
+    """Write packed training files and unpacked test files; class y = i % 10 has grey value 20 y."""
     root = tmp_path_factory.mktemp("mnist")
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
@@ -84,7 +84,7 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cifar100_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The fine label of an image stands in its first byte, the coarse one is another."""
+    """Write images whose first byte is the fine label; the coarse label differs."""
     rng = np.random.default_rng(1)
     root = tmp_path_factory.mktemp("cifar100")
     folder = root / "cifar-100-python"
@@ -101,7 +101,7 @@ def cifar100_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def svhn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digit stands at row 2, column 3 of the green channel."""
+    """Write images whose pixel in row 2, column 3 of the green channel is the digit."""
     rng = np.random.default_rng(2)
     root = tmp_path_factory.mktemp("svhn")
     for name, n in (("train", SVHN_TRAIN), ("test", 60)):
@@ -114,7 +114,7 @@ def svhn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def paint(path: Path, label: int, rng: np.random.Generator) -> None:
-    """Write a noisy image whose grey values lie between 20 label and 20 label + 9."""
+    """Write a noisy image with grey values from 20 label to 20 label + 9."""
     pixels = 20 * label + rng.integers(0, 10, (16, 20, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
@@ -122,7 +122,7 @@ def paint(path: Path, label: int, rng: np.random.Generator) -> None:
 
 @pytest.fixture(scope="session")
 def imagenet_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders ``train`` and ``val``; class k is the k-th in the order of the alphabet."""
+    """Write folders ``train`` and ``val``; class k is the k-th in alphabetical order."""
     rng = np.random.default_rng(3)
     root = tmp_path_factory.mktemp("imagenet")
     for label in reversed(range(NUM_CLASSES)):
@@ -138,7 +138,7 @@ def imagenet_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The classes stand in ``wnids.txt`` in another order than that of the alphabet."""
+    """Write Tiny-ImageNet with the classes of ``wnids.txt`` not in alphabetical order."""
     rng = np.random.default_rng(4)
     root = tmp_path_factory.mktemp("tiny")
     folder = root / "tiny-imagenet-200"
@@ -158,7 +158,7 @@ def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ten_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the large sets be satisfied with ten classes and small images."""
+    """Reduce the large datasets to ten classes and small images."""
     for dataset in (CIFAR100, TinyImageNet, ImageNet):
         monkeypatch.setattr(dataset, "num_classes", NUM_CLASSES)
     for dataset in (TinyImageNet, ImageNet):

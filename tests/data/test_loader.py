@@ -1,4 +1,4 @@
-"""The loader by itself and inside Lightning."""
+"""The loader alone and inside Lightning."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from pytorch_lightning.utilities import CombinedLoader
 from torch.testing import assert_close
 
+from nni_robust.check import SettingError
 from nni_robust.data import Synthetic, TensorLoader
-from nni_robust.data.loader import random_crop, random_flip
 from nni_robust.data.split import stratified_order
 
-# Lightning's, on its use of PyTorch.
+# A warning about Lightning's own use of PyTorch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
 
@@ -34,14 +34,14 @@ def numbered(n):
         (3, 1, [1, 1, 1], [1, 1, 1]),
     ],
 )
-def test_only_training_leaves_out_a_lone_last_image(n, batch_size, training, evaluation):
+def test_only_training_drops_a_last_batch_of_one_image(n, batch_size, training, evaluation):
     for seed, sizes in ((0, training), (None, evaluation)):
         loader = TensorLoader(*numbered(n), batch_size=batch_size, seed=seed)
         assert [len(y) for _, y in loader] == sizes
         assert len(loader) == len(sizes)
 
 
-def test_an_epoch_shows_every_image_once_with_its_label():
+def test_an_epoch_contains_every_image_once_with_its_label():
     loader = TensorLoader(*numbered(11), batch_size=3, seed=0)
     x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
     assert sorted(y.tolist()) == list(range(11))
@@ -55,35 +55,14 @@ def test_bytes_become_fractions():
 
 
 def test_augmentation_without_a_seed_is_refused():
-    with pytest.raises(ValueError, match="need a seed, got seed=None"):
+    with pytest.raises(SettingError, match=r"seed must be given with .* flip, .* got None"):
         TensorLoader(*numbered(4), batch_size=2, flip=True)
 
 
-def test_a_crop_is_one_of_the_windows_of_the_padded_image():
-    x = torch.rand(200, 2, 4, 5, generator=torch.Generator().manual_seed(0))
-    shifted = random_crop(x, 1, torch.Generator().manual_seed(1))
-    seen = set()
-    for image, result in zip(x, shifted, strict=True):
-        padded = torch.zeros(2, 6, 7)
-        padded[:, 1:5, 1:6] = image
-        windows = {
-            (i, j)
-            for i in range(3)
-            for j in range(3)
-            if torch.equal(padded[:, i : i + 4, j : j + 5], result)
-        }
-        assert len(windows) == 1
-        seen |= windows
-    assert len(seen) == 9
-
-
-def test_about_half_of_the_images_are_mirrored():
-    x = torch.rand(1000, 1, 2, 3, generator=torch.Generator().manual_seed(0))
-    flipped = random_flip(x, torch.Generator().manual_seed(1))
-    mirrored = (flipped == x[..., [2, 1, 0]]).flatten(1).all(1)
-    kept = (flipped == x).flatten(1).all(1)
-    assert (mirrored ^ kept).all()
-    assert 420 < mirrored.sum() < 580  # five standard deviations of a fair coin
+@pytest.mark.parametrize("settings", [{"batch_size": True}, {"batch_size": 2, "seed": 2**32}])
+def test_an_invalid_batch_size_or_seed_is_refused(settings):
+    with pytest.raises(SettingError, match="must be a whole number"):
+        TensorLoader(*numbered(4), **settings)
 
 
 def test_every_prefix_of_the_order_is_stratified():
@@ -98,7 +77,7 @@ def test_every_prefix_of_the_order_is_stratified():
 
 
 class Recorder(pl.LightningModule):
-    """Learn nothing; note which images came in which order."""
+    """Train nothing; record which images came in which order."""
 
     def __init__(self):
         super().__init__()
@@ -129,7 +108,7 @@ def fit(tmp_path, epochs, **kwargs):
     return module, trainer
 
 
-def test_a_training_resumed_by_lightning_sees_the_images_of_one_never_stopped(tmp_path):
+def test_a_resumed_training_sees_the_same_images_as_an_uninterrupted_one(tmp_path):
     whole, _ = fit(tmp_path, 4)
     first, trainer = fit(tmp_path, 2)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
@@ -139,7 +118,7 @@ def test_a_training_resumed_by_lightning_sees_the_images_of_one_never_stopped(tm
     assert by_epoch[0] != by_epoch[1]
 
 
-def test_two_loaders_combine():
+def test_lightning_can_combine_two_loaders():
     loaders = {
         "a": TensorLoader(*numbered(6), batch_size=2, seed=0),
         "b": TensorLoader(*numbered(4), batch_size=2),
@@ -185,7 +164,7 @@ def test_processes_that_train_together_share_an_epoch(tmp_path):
     assert [len(x) for x in first] == [len(x) for x in second]
     x, _ = Synthetic(num_classes=3, image_shape=(1, 4, 4), num_examples=101).examples("train")
     seen = torch.cat([*first, *second]).flatten(1)
-    assert len(seen) == len(x) + len(x) % 2  # an odd one comes twice
+    assert len(seen) == len(x) + len(x) % 2  # an odd number: one image comes twice
     assert {tuple(image) for image in seen.tolist()} == {tuple(i) for i in x.flatten(1).tolist()}
     for name, value in weights.items():
         assert torch.equal(value, same[name])

@@ -14,13 +14,13 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.hub.pytorch import DARTS, NasBench201
 from nni.nas.nn.pytorch import Cell, InputChoice, LayerChoice, ModelSpace, Repeat
 from nni.nas.space import RawFormatModelSpace, model_context
-from nni_robust.job.resume import EpochCheckpoint
 from torch import nn
 from torch.testing import assert_close
 
 from nni_robust.attack import FGSM, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
+from nni_robust.job.callbacks import EpochCheckpoint
 from nni_robust.oneshot import (
     BoundOptions,
     ConstraintOptions,
