@@ -22,7 +22,8 @@ from nni_robust.job.measure import Measure, Metrics
 from nni_robust.job.resume import EpochCheckpoint, resume_arguments
 from nni_robust.job.training import Training, choose_device
 from nni_robust.record import Record, read_records
-from nni_robust.results.files import SearchFiles, load_weights, save_weights, write_chosen
+from nni_robust.results.files import SearchFiles, write_chosen
+from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.settings.grammar import describe, describe_call, flatten
 from nni_robust.settings.networks import build_network, section_label
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS

@@ -31,10 +31,10 @@ from nni_robust.results.drawing import save_drawing
 from nni_robust.results.files import (
     SearchFiles,
     export_onnx,
-    save_weights,
     write_chosen,
     write_text,
 )
+from nni_robust.results.weights import save_weights
 from nni_robust.settings.grammar import build
 from nni_robust.space import RACLSpace
 from nni_robust.training import Recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from nni_robust.atomic import replacing
-from nni_robust.results.files import read_tensors
+from nni_robust.results.weights import read_tensors
 
 
 class EpochCheckpoint(pl.Callback):  # type: ignore[misc]  # Lightning is untyped

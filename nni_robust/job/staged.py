@@ -36,11 +36,10 @@ from nni_robust.results.drawing import save_drawing
 from nni_robust.results.files import (
     SearchFiles,
     export_onnx,
-    load_weights,
     network_sample,
-    save_weights,
     write_chosen,
 )
+from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.space import NETWORKS, STAGE, Stage
 from nni_robust.training import Recipe
 

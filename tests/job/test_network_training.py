@@ -25,7 +25,7 @@ from nni_robust.job.resume import EpochCheckpoint
 from nni_robust.manager import trial
 from nni_robust.record import read_records
 from nni_robust.results.chosen import chosen_folders, load_chosen
-from nni_robust.results.files import load_weights
+from nni_robust.results.weights import load_weights
 from nni_robust.training import RECIPES, Recipe
 from nni_robust.training.objective import Fast, Free
 

@@ -210,7 +210,7 @@ def test_one_seed_reaches_data_strategy_and_evaluator(tmp_path):
 @pytest.mark.parametrize("name", ["racl.yml", "racl_ablation.yml"])
 def test_the_examples_are_valid(name, capsys):
     assert main(["validate", str(EXAMPLES / name)]) == 0
-    assert "searches of RACL, one a trial" in capsys.readouterr().out
+    assert "searches of RACL, one per trial" in capsys.readouterr().out
 
 
 EXPERIMENT = {

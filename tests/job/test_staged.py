@@ -25,7 +25,8 @@ from nni_robust.job.resume import EpochCheckpoint
 from nni_robust.job.staged import StagedEvaluator
 from nni_robust.record import read_records
 from nni_robust.results.chosen import load_chosen
-from nni_robust.results.files import SearchFiles, load_weights, save_weights
+from nni_robust.results.files import SearchFiles
+from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.space import STAGE, RobNetSpace
 from nni_robust.strategy import RobNet
 from nni_robust.training import Recipe
@@ -259,11 +260,11 @@ def test_nni_stores_the_evaluator_by_name_and_arguments(tmp_path):
 
 def test_damaged_and_missing_weights_are_named(tmp_path):
     path = tmp_path / "weights.pt"
-    with pytest.raises(ValueError, match=r"weights must lie in .*no such file"):
+    with pytest.raises(ValueError, match="weights must be a file, but there is none at"):
         load_weights(path)
     save_weights(path, nn.Linear(2, 2))
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match="must be a file of weights, but it cannot be read"):
+    with pytest.raises(ValueError, match="is damaged or holds other objects"):
         load_weights(path)
     torch.save({"format": 7}, path)
     with pytest.raises(ValueError, match="must have format 1, got 7"):
