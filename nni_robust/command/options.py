@@ -66,6 +66,13 @@ def read_yaml(text: str, name: str) -> Any:
         raise SettingError(f"must be YAML, got {text!r}: {one_line(error)}.", name) from error
 
 
+def read_folder(text: str | Path, name: str = "DIR") -> Path:
+    """Return a folder of results, which must exist."""
+    if not str(text) or not Path(text).is_dir():
+        raise SettingError(f"must be a folder of results, got {str(text)!r}.", name)
+    return Path(text)
+
+
 def read_network(text: str) -> Path | dict[str, Any]:
     """Return a folder of results, or else the section that describes a network."""
     if not text.strip():

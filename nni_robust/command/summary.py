@@ -32,11 +32,12 @@ def results_summary(directory: Path) -> str:
         Folder of the results of one search or training, or a folder of such folders.
     """
     tested = [network for network in measured_networks(directory) if network.test is not None]
-    if len(tested) == 1:
-        return f"{network_summary(tested[0])}\n{_next_steps(directory)}"
-    if tested:
-        return f"{_overview(tested, directory)}\n\n{_next_steps(directory)}"
-    return ""
+    parts = [network_summary(tested[0])] if len(tested) == 1 else []
+    if len(tested) > 1:
+        parts = [_overview(tested), ""]
+    if any(network.final.is_dir() for network in tested):
+        parts.append(_steps(["evaluate --tier full", "audit"], shlex.quote(str(directory))))
+    return "\n".join(parts)
 
 
 def print_job_summary(file: Path, directory: str | None) -> None:
@@ -90,10 +91,6 @@ def evaluation_summary(given: argparse.Namespace) -> str:
     return f"\n{records}\n{_steps(steps, shlex.join(what))}"
 
 
-def _next_steps(directory: Path) -> str:
-    return _steps(["evaluate --tier full", "audit"], shlex.quote(str(directory)))
-
-
 def _steps(commands: Sequence[str], what: str) -> str:
     """Write commands, one per line, each with its purpose."""
     purposes = {
@@ -132,7 +129,7 @@ def _cell(found: Accuracies, name: str) -> str:
     return f"{accuracy} ({100 * low:.2f} to {100 * high:.2f})"
 
 
-def _overview(networks: Sequence[MeasuredNetwork], directory: Path) -> str:
+def _overview(networks: Sequence[MeasuredNetwork]) -> str:
     """Write one line per network."""
     heads = ["network", "parameters", "validation", "test: clean", "test: attacked", "images"]
     rows = []

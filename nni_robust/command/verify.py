@@ -51,5 +51,9 @@ def verify(directory: Path) -> int:
         comparison = compare(target)
         print(comparison.text())
         same &= comparison.largest_difference <= _TOLERANCE
-    print("The accuracies are those on record." if same else "The accuracies differ.")
+    print(
+        "The accuracies are those on record."
+        if same
+        else "The accuracies differ from those on record."
+    )
     return 0 if same else 1

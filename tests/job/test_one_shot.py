@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from nni_robust.__main__ import main
-from nni_robust.command.verify import conditions_of
+from nni_robust.command.target import conditions_of
 from nni_robust.job.build import apply_parameters, build_search
 from nni_robust.job.callbacks import SupernetPerEpoch
 from nni_robust.job.network_training import BestEpoch
@@ -88,7 +89,7 @@ def test_every_stage_is_on_record_with_seed_and_settings(done):
 
 
 def test_a_chosen_network_is_evaluated_again_to_the_same_result(done, capsys):
-    assert main(["evaluate", str(done[0])]) == 0
+    assert main(["verify", str(done[0])]) == 0
 
 
 def test_validation_images_are_those_that_the_chosen_network_was_not_trained_on(done):
@@ -317,5 +318,7 @@ def test_search_prints_what_it_found(done, capsys):
     results, metrics = done
     path = results.parent / "search.yml"
     assert main(["search", str(path), "--directory", str(results)]) == 0
-    assert f"{metrics['test']:.4f}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(rf"worst of suite .*{100 * metrics['test']:.2f} %", out)
+    assert f"nni-robust audit {results}" in out
     assert json.loads((results / "derived.json").read_text())

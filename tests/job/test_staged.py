@@ -99,7 +99,7 @@ def test_the_chosen_network_is_the_candidate_of_the_highest_validation_accuracy(
 
 
 def test_the_chosen_network_is_rebuilt_from_its_files_with_the_same_accuracies(finished, capsys):
-    assert main(["evaluate", str(finished)]) == 0
+    assert main(["verify", str(finished)]) == 0
     table = capsys.readouterr().out
     assert "worst of suite" in table
     assert "pgd4" in table
@@ -111,7 +111,7 @@ def test_accuracies_that_are_not_those_on_record_give_a_failing_status(finished,
     content["metrics"]["clean"] += 0.1
     (tmp_path / "genotype.json").write_text(json.dumps(content))
     (tmp_path / "weights.pt").write_bytes((folder / "weights.pt").read_bytes())
-    assert main(["evaluate", str(tmp_path)]) == 1
+    assert main(["verify", str(tmp_path)]) == 1
 
 
 def test_the_test_accuracy_is_that_of_the_test_images(finished):
@@ -203,7 +203,7 @@ def test_a_search_of_cells_of_their_own_has_a_genotype_for_each(tmp_path):
     search(robnet_space(cell_free=True), judge, fsp_quantile=0.5, num_candidates=1)
     record = read_records(tmp_path / "records.jsonl")[-1]
     assert len(record.genotype) == 2
-    assert main(["evaluate", str(tmp_path)]) == 0
+    assert main(["verify", str(tmp_path)]) == 0
 
 
 def test_an_evaluator_of_nnis_random_strategy_gets_candidates(finished, tmp_path):
@@ -234,7 +234,7 @@ def test_the_search_works_on_a_users_own_space(tmp_path):
     strategy = search(UserSpace(), evaluator(tmp_path), num_samples=2, num_candidates=1)
     (model,) = strategy.list_models()
     assert set(model.sample) == {"body", STAGE}
-    assert main(["evaluate", str(tmp_path)]) == 0
+    assert main(["verify", str(tmp_path)]) == 0
 
 
 def test_an_fsp_filter_needs_cells(tmp_path):
@@ -272,7 +272,7 @@ def test_damaged_and_missing_weights_are_named(tmp_path):
 
 
 def test_a_folder_without_a_chosen_network_is_refused(tmp_path, capsys):
-    assert main(["evaluate", str(tmp_path)]) == 2
+    assert main(["verify", str(tmp_path)]) == 2
     assert "must hold a chosen network" in capsys.readouterr().err
 
 

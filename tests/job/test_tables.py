@@ -20,8 +20,8 @@ from nni_robust.job.build import apply_parameters, at_scale, build_training, cho
 from nni_robust.manager import trial
 from nni_robust.record import read_records
 from nni_robust.report.published import TABLES
-from nni_robust.results.weights import load_weights
 from nni_robust.results.row import Row, find_rows, row_of
+from nni_robust.results.weights import load_weights
 from nni_robust.settings.networks import NETWORKS, build_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Lightning's advice

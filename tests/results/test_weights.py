@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from nni_robust.command.target import read_state, restore
+from nni_robust.check import SettingError
 from nni_robust.model import MODELS
+from nni_robust.results.weights import describe_weights, load_weights, restore, save_weights
 from nni_robust.settings.networks import NETWORKS
 from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
 
@@ -35,7 +38,7 @@ def test_a_state_is_read_in_every_usual_form(tmp_path, prefix, wrap):
             parameter.zero_()
     state = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
     torch.save(wrap(state), tmp_path / "w.pt")
-    restore(target, read_state(tmp_path / "w.pt"), "w.pt")
+    restore(target, load_weights(tmp_path / "w.pt"), "w.pt")
     x = torch.rand(2, 1, 4, 4)
     assert_close(target.eval()(x), source.eval()(x))
 
@@ -59,8 +62,8 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line():
     with pytest.raises(ValueError, match="weights must fit the network") as caught:
         restore(small(), state, "w.pt")
     assert str(caught.value) == (
-        "weights must fit the network, but of the 9 tensors in 'w.pt' and the 9 of the network "
-        "there are 1 missing (3.weight), 1 unknown (head.weight), "
+        "weights must fit the network: it has 9 tensors and 'w.pt' has 9, with 1 missing "
+        "(3.weight), 1 unknown (head.weight), "
         "1 of another shape (0.weight (2, 3, 3, 3) instead of (2, 1, 3, 3))."
     )
 
@@ -68,26 +71,56 @@ def test_a_state_that_does_not_fit_is_refused_in_one_line():
 def test_files_that_hold_something_else_are_refused(tmp_path):
     path = tmp_path / "w.pt"
     with pytest.raises(ValueError, match="weights must be a file, but there is none"):
-        read_state(path)
+        load_weights(path)
     torch.save(small(), path)  # a pickled network could run anything
     with pytest.raises(ValueError, match="damaged or holds other objects"):
-        read_state(path)
+        load_weights(path)
     path.write_bytes(b"PK" + bytes(30))
     with pytest.raises(ValueError, match="damaged or holds other objects"):
-        read_state(path)
+        load_weights(path)
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="damaged or holds other objects"):
-        read_state(path)
+        load_weights(path)
     torch.save({"epoch": 3, "weights": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"from names to tensors, .*, got a dict with the keys"):
-        read_state(path)
+        load_weights(path)
     for name in ("model", "model_state_dict"):
         torch.save({"epoch": 3, name: small().state_dict()}, path)
-        assert read_state(path).keys() == small().state_dict().keys()
+        assert load_weights(path).keys() == small().state_dict().keys()
     torch.save([torch.zeros(1)], path)
     with pytest.raises(ValueError, match=r"from names to tensors, .*, got a list"):
-        read_state(path)
+        load_weights(path)
 
 
 def test_every_published_and_reference_network_has_a_name():
     assert {*PUBLISHED, *PUBLISHED_DARTS, *MODELS} <= set(NETWORKS)
+
+
+def test_saved_weights_come_back_without_their_device_or_gradient(tmp_path):
+    network = small()
+    save_weights(tmp_path / "new" / "w.pt", network)
+    state = load_weights(tmp_path / "new" / "w.pt")
+    assert not any(value.requires_grad for value in state.values())
+    for name, value in network.state_dict().items():
+        assert_close(state[name], value)
+
+
+def test_weights_of_another_format_are_refused(tmp_path):
+    torch.save({"format": 7, "state_dict": small().state_dict()}, tmp_path / "w.pt")
+    with pytest.raises(SettingError, match="weights must have format 1, got 7"):
+        load_weights(tmp_path / "w.pt")
+
+
+def test_weights_that_diverged_are_refused(tmp_path):
+    torch.save({"a": torch.tensor(float("nan"))}, tmp_path / "w.pt")
+    with pytest.raises(SettingError, match="weights must be finite, but a and 0 more"):
+        load_weights(tmp_path / "w.pt")
+
+
+def test_a_record_names_the_file_of_weights_by_its_content(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({name: value.half() for name, value in small().state_dict().items()}, path)
+    described = describe_weights(path, load_weights(path))
+    assert described["weights"] == str(path)
+    assert described["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert described["weights_dtypes"] == ["torch.float16"]
