@@ -12,12 +12,13 @@ from pathlib import Path
 
 from nni_robust.check import SettingError
 from nni_robust.command import plot
+from nni_robust.command.options import read_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     add = parser.add_argument
-    add("directories", nargs="+", type=Path, metavar="DIR", help="folders of results, at any depth")
+    add("directories", nargs="+", metavar="DIR", help="folders of results, at any depth")
     add("--table", help="one table, such as r-tab1 (default: all that have results)")
     add("--format", choices=["text", "csv", "json"], default="text", help="(default: text)")
     add("--output", type=Path, help="file to write")
@@ -38,7 +39,7 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
-def report(directories: Sequence[Path], table: str | None, form: str) -> str:
+def report(directories: Sequence[str | Path], table: str | None, form: str) -> str:
     """Write the tables of the papers, or the ranking of a search where there is no table.
 
     Parameters
@@ -58,10 +59,10 @@ def report(directories: Sequence[Path], table: str | None, form: str) -> str:
     from nni_robust.command.paper_tables import paper_tables
     from nni_robust.command.ranking import ranking
 
-    plot.check_folders(directories)
-    text = paper_tables(directories, table, form)
+    folders = [read_folder(folder) for folder in directories]
+    text = paper_tables(folders, table, form)
     if not text:
-        text = ranking(directories)
+        text = ranking(folders)
         if text and form != "text":
             raise SettingError("must be text for a search: records.jsonl has its data.", "--format")
     if not text:

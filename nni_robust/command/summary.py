@@ -94,7 +94,7 @@ def evaluation_summary(given: argparse.Namespace) -> str:
 def _steps(commands: Sequence[str], what: str) -> str:
     """Write commands, one per line, each with its purpose."""
     purposes = {
-        "evaluate --tier full": "AutoAttack, before you claim robustness",
+        "evaluate --tier full": "AutoAttack, before a claim",
         "audit": "is its gradient masked?",
     }
     lines = []

@@ -152,11 +152,11 @@ def test_numbers_are_written_as_counts_and_shares():
         ([f"{__name__}:Linear", "--epsilon", "8"], "threat_model.epsilon must lie in"),
         (
             [f"{__name__}:Linear", "--num-images", "0"],
-            "--num-images must be a whole number of at least 1, got 0",
+            "--num-images must be a whole number",
         ),
         (
             [f"{__name__}:Linear", "--queries", "0"],
-            "--queries must be a whole number of at least 1",
+            "--queries must be a whole number of at least",
         ),
         ([f"{__name__}:Linear", "--device", "abacus"], "--device must be auto or a device"),
         ([f"{__name__}:Linear", "--surrogate", "nothing"], "network must be a folder of results"),

@@ -245,9 +245,7 @@ def test_reference_and_published_networks_come_with_arguments(tmp_path, capsys):
     assert "robnet-small: 10 test" in out
 
 
-def test_half_precision_weights_are_evaluated_in_single_precision_and_this_is_said(
-    linear, tmp_path, capsys
-):
+def test_half_precision_weights_are_evaluated_in_single_precision(linear, tmp_path, capsys):
     path = tmp_path / "half.pt"
     torch.save({k: v.half() for k, v in linear.state_dict().items()}, path)
     assert run("--weights", str(path), "--attacks", "fgsm") == 0
@@ -320,7 +318,7 @@ def test_an_entry_in_robustbench_is_written(weights, tmp_path, monkeypatch):
         (["resnet17", "--data", "cifar10"], "one of .* got 'resnet17'. Did you mean 'resnet1"),
         (
             [f"{__name__}:Linear", "--attacks", "no.yml"],
-            "a file of it, but there is no file 'no.yml'",
+            "but there is no file 'no.yml'",
         ),
         (
             [f"{__name__}:Linear", "--attacks", "{name: fgsm, threat_model: {epsilon: 1/255}}"],

@@ -46,7 +46,7 @@ def test_a_training_is_summed_up_for_a_newcomer(tmp_path, monkeypatch):
         "",
         "Weights     trained/final/resnet18/weights.pt",
         "Records     trained/records.jsonl",
-        "Next        nni-robust evaluate trained --tier full   # AutoAttack, before you claim robustness",
+        "Next        nni-robust evaluate trained --tier full   # AutoAttack, before a claim",
         "            nni-robust audit trained                  # is its gradient masked?",
     ]
 
@@ -70,12 +70,12 @@ def test_a_folder_without_a_tested_network_has_no_summary(tmp_path):
 def test_an_evaluation_ends_with_the_next_command_for_the_same_network():
     given = dict.fromkeys(("weights", "data", "root", "norm", "epsilon", "output", "tier"))
     given |= {"network": "{name: resnet18}", "weights": Path("w.pt"), "data": "digits"}
-    assert evaluation_summary(argparse.Namespace(**given)).split("\n")[1:] == [
-        "Records     not saved: there is no --output",
-        "Next        nni-robust evaluate '{name: resnet18}' --weights w.pt --data digits --tier full"
-        "   # AutoAttack, before you claim robustness",
-        "            nni-robust audit '{name: resnet18}' --weights w.pt --data digits                "
-        "   # is its gradient masked?",
+    records, *steps = evaluation_summary(argparse.Namespace(**given)).split("\n")[1:]
+    assert records == "Records     not saved: there is no --output"
+    options = "'{name: resnet18}' --weights w.pt --data digits"
+    assert [step[12:].partition("#")[0].rstrip() for step in steps] == [
+        f"nni-robust evaluate {options} --tier full",
+        f"nni-robust audit {options}",
     ]
 
 

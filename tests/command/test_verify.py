@@ -53,5 +53,5 @@ def test_only_a_folder_of_results_can_be_verified(place, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert main(["verify", place]) == 2
     error = capsys.readouterr().err
-    assert f"directory must be a folder of results, got {place!r}" in error
+    assert f"DIR must be a folder of results, got {place!r}" in error
     assert error.count("\n") == 1

@@ -230,8 +230,8 @@ EXPERIMENT = {
     ("sections", "experiment", "message"),
     [
         ({"strategy.confidence": 1.5}, {}, "strategy.confidence must lie between 0 and 1"),
-        ({"strategy.rho": 0}, {}, "search.yml.strategy.rho must be positive, got 0"),
-        ({"strategy.etta": 0.9}, {}, "search.yml.strategy.etta is not known"),
+        ({"strategy.rho": 0}, {}, "search.yml: strategy.rho must be positive, got 0"),
+        ({"strategy.etta": 0.9}, {}, "search.yml: strategy.etta is not known"),
         ({"strategy": {"name": "robnet"}}, {}, "strategy.name must be a one-shot strategy"),
         (
             {"evaluator.retrain_epochs": 0},
@@ -239,7 +239,7 @@ EXPERIMENT = {
             "retrain_epochs must be a whole number of at least 1",
         ),
         ({"evaluator.derived": {"wdth": 4}}, {}, "evaluator.derived.wdth is not known"),
-        ({"seed": -1}, {}, "search.yml.seed must be a whole number"),
+        ({"seed": -1}, {}, "search.yml: seed must be a whole number"),
         (
             {"evaluator.retrain_recipe": {"name": "racl_clean"}, "evaluator.train_attack": None},
             {},
