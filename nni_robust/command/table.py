@@ -33,7 +33,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) ->
     clean     99.16 %
     pgd20     86.63 %
     """
-    made = PrettyTable(border=False, left_padding_width=0, right_padding_width=2)
+    made = PrettyTable(border=False, left_padding_width=0, right_padding_width=1)
     made.field_names = list(heads)
     for index, head in enumerate(heads):
         made.align[head] = "l" if index < left else "r"

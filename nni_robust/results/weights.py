@@ -142,9 +142,9 @@ def read_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each layer of torch has its own exceptions
+        reason = one_line(error).partition(". ")[0][:_LONGEST_REASON]
         raise SettingError(
-            f"must be tensors and plain values, but {str(path)!r} is damaged or holds other "
-            f"objects: {one_line(error)[:_LONGEST_REASON]} If a search or training of this package "
-            "wrote it, delete it and run that again.",
-            "weights",
+            f"{str(path)!r} must hold tensors and plain values, but it is damaged or holds other "
+            f"objects: {reason}. If a search or training of this package wrote it, delete it and "
+            "run that again."
         ) from error

@@ -212,7 +212,7 @@ def test_the_candidates_of_a_search_are_ranked_by_validation_accuracy(tmp_path):
     assert [row[2] for row in rows] == ["11", "10", "01"]
     assert rows[0][3:] == ["1,500,000", "90.00", "%", "60.00", "%", "50.00", "%", "50.00", "%"]
     # The chosen network: validation beside 200 test images, with Wilson's interval of 90 of 200.
-    assert "worst of suite             50.00 %          45.00 % (38.26 to 51.92)" in text
+    assert "worst of suite            50.00 %         45.00 % (38.26 to 51.92)" in text
     assert f"Records     {path}" in text
     assert max(map(len, text.split("\n"))) <= 100
 

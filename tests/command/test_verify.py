@@ -36,7 +36,7 @@ def test_the_same_accuracies_are_a_success(folder, tmp_path, capsys):
     assert main(["verify", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "Network     0123456789, 100,000 parameters" in out
-    assert "accuracy         60 test images   on record" in out
+    assert "accuracy        60 test images  on record" in out
     assert out.endswith("The accuracies are those on record.\n")
 
 

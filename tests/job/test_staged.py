@@ -167,7 +167,7 @@ def test_a_supernet_that_was_interrupted_ends_as_if_it_was_not(tmp_path, monkeyp
 def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "supernet.ckpt").write_bytes(b"damaged")
     with pytest.raises(
-        ValueError, match=r"supernet\.ckpt' must be a file of weights, but it cannot"
+        ValueError, match=r"supernet\.ckpt' must hold tensors and plain values, but it is damaged"
     ):
         supernet_trial(evaluator(tmp_path))
 
