@@ -88,7 +88,8 @@ from nni_robust.attack import (
     ThreatModel,
     Transfer,
 )
-from nni_robust.command.target import named_subject
+from nni_robust.command.options import TargetOptions, read_network
+from nni_robust.command.target import targets
 from nni_robust.data import CIFAR10
 from nni_robust.functional.interval import accuracy_interval
 
@@ -228,10 +229,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     data = CIFAR10(root=options.root)
-    network = named_subject(options.network, options.weights, data).network
-    source = (
-        options.source_weights
-        and named_subject(options.network, options.source_weights, data).network
+    section = read_network(options.network)
+    network, source = (
+        weights and targets(TargetOptions(network=section, weights=weights), data)[0].network
+        for weights in (options.weights, options.source_weights)
     )
     for parameter in network.parameters():
         parameter.requires_grad_(False)  # some libraries would compute these gradients

@@ -1,155 +1,103 @@
-"""Audit networks for gradient masking, and write down what comes out."""
+"""Check whether an accuracy under attack can be trusted, by looking for masked gradients.
+
+A failed check gives exit status 1; warnings do not.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from importlib import metadata
+import argparse
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-from tqdm import tqdm
+from nni_robust.check import SettingError, check_count
+from nni_robust.command.options import (
+    RunOptions,
+    TargetOptions,
+    add_options,
+    option,
+    read_network,
+    read_options,
+)
 
-from nni_robust.attack import PGD, ThreatModel
-from nni_robust.audit.audit import CHECKS, audit_robustness
-from nni_robust.audit.verdict import Audit
-from nni_robust.command.evaluate import Request, check_outputs, requested_device, subjects
-from nni_robust.command.target import Subject, named_subject
-from nni_robust.data import RobustDataModule
-from nni_robust.record import Record, installed_versions
-from nni_robust.report.audit import audit_table
-from nni_robust.results.chosen import chosen_folders, load_chosen
-from nni_robust.settings.description import describe
-from nni_robust.settings.networks import check_fit
-
-_LIBRARY = "pyautoattack"  # an extra
+if TYPE_CHECKING:
+    from nni_robust.record import Record
 
 
-def audit(
-    request: Request,
-    *,
-    surrogate: str | None = None,
-    surrogate_weights: Path | None = None,
-    queries: int = 1000,
-) -> list[Record]:
-    """Audit networks as requested, print a table for each, and record it where there is a folder.
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """How much an audit tries."""
 
-    Parameters
-    ----------
-    request
-        The networks, the images and the threat model; suites and sweeps do not enter.
-    surrogate
-        Another network, as ``what`` of the request, whose attacked images are tried.
-    surrogate_weights
-        Its state dict, if it is not in a folder.
-    queries
-        As for :func:`nni_robust.audit.audit.audit_robustness`.
+    num_images: int = field(default=256, metadata=option("number of images", type=int, metavar="N"))
+    queries: int = field(
+        default=1000,
+        metadata=option("queries of Square, the attack without gradients", type=int, metavar="N"),
+    )
+    surrogate: Path | dict[str, Any] | None = field(
+        default=None,
+        metadata=option(
+            "another network, whose attacked images are tried: folder, name, or class",
+            read=read_network,
+        ),
+    )
+    surrogate_weights: Path | None = field(
+        default=None,
+        metadata=option(
+            "state dict of the surrogate, if it is not in a folder", type=Path, metavar="FILE"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        check_count("--num-images", self.num_images)
+        check_count("--queries", self.queries)
+        if self.surrogate_weights is None:
+            return
+        if self.surrogate is None:
+            raise SettingError("must come with --surrogate.", "--surrogate-weights")
+        if isinstance(self.surrogate, Path):
+            raise SettingError(
+                "must be left out: a folder of results has its own.", "--surrogate-weights"
+            )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    add_options(parser, TargetOptions, AuditOptions, RunOptions)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the command, and return its exit status."""
+    records = audit(
+        read_options(TargetOptions, given),
+        read_options(AuditOptions, given),
+        read_options(RunOptions, given),
+    )
+    return int(any(record.details["audit"]["verdict"] == "fail" for record in records))
+
+
+def audit(target: TargetOptions, options: AuditOptions, run: RunOptions) -> list[Record]:
+    """Audit networks, print a table for each, and record it where there is a folder.
 
     Returns
     -------
     list of Record
-        One a network, of the stage ``audit``, with the findings as ``audit`` in its details.
+        One per network, of the stage ``audit``, with the findings as ``audit`` in its details.
 
     Raises
     ------
-    ValueError
-        In one line: what was asked for cannot be had.
+    SettingError
+        If the request cannot be carried out.
     """
-    check_outputs(request)
+    from nni_robust.command.findings import audit_target
+    from nni_robust.command.target import targets
+    from nni_robust.report.audit import audit_table
+
     records = []
-    for subject, data, threat_model in subjects(request):
-        other = _surrogate(surrogate, surrogate_weights, data)
-        found = _findings(request, subject, data, threat_model, surrogate=other, queries=queries)
-        record = Record(
-            sample=subject.sample,
-            stage="audit",
-            metrics={"clean": found.clean_accuracy, **_robust(found)},
-            seed=request.seed,
-            genotype=subject.genotype,
-            settings={
-                **_settings(request, subject, data, threat_model),
-                "surrogate": surrogate,
-                "surrogate_weights": describe(surrogate_weights),
-                "queries": queries,
-            },
-            details={"audit": found.as_json()},
-            versions={**installed_versions(), **_library_version()},
-        )
-        sys.stdout.write(f"{audit_table(record)}\n")
-        if request.output:
-            request.output.mkdir(parents=True, exist_ok=True)
-            record.append(request.output / "records.jsonl")
+    for found in targets(target):
+        record = audit_target(found, options, run)
+        print(audit_table(record))
+        if run.output:
+            run.output.mkdir(parents=True, exist_ok=True)
+            record.append(run.output / "records.jsonl")
         records.append(record)
     return records
-
-
-def _robust(found: Audit) -> dict[str, float]:
-    return {} if found.robust_accuracy is None else {"default": found.robust_accuracy}
-
-
-def _findings(
-    request: Request,
-    subject: Subject,
-    data: RobustDataModule,
-    threat_model: ThreatModel,
-    *,
-    surrogate: nn.Module | None,
-    queries: int,
-) -> Audit:
-    device = requested_device(request.device)
-    for network in [subject.network] if surrogate is None else [subject.network, surrogate]:
-        check_fit(network.to(device), data)
-    x, y = data.examples(request.split, request.limit)
-    with tqdm(total=len(CHECKS), unit="check", file=sys.stderr, disable=None) as bar:
-        return audit_robustness(
-            subject.network,
-            x,
-            y,
-            threat_model=threat_model,
-            surrogate=surrogate,
-            queries=queries,
-            batch_size=request.batch_size,
-            seed=request.seed,
-            progress=lambda check: bar.update(),
-        )
-
-
-def _settings(
-    request: Request, subject: Subject, data: RobustDataModule, threat_model: ThreatModel
-) -> dict[str, Any]:
-    return {
-        "label": subject.label,
-        **subject.origin,
-        "data": describe(data),
-        "split": request.split,
-        "limit": request.limit,
-        "threat_model": describe(threat_model),
-        "step_size": PGD(threat_model=threat_model).step,
-        "batch_size": request.batch_size,
-        "device": str(requested_device(request.device)),
-    }
-
-
-def _surrogate(what: str | None, weights: Path | None, data: RobustDataModule) -> nn.Module | None:
-    if what is None:
-        if weights is not None:
-            raise ValueError("--surrogate-weights must come with --surrogate.")
-        return None
-    if not Path(what).is_dir():
-        return named_subject(what, weights, data).network
-    if weights is not None:
-        raise ValueError("--surrogate-weights must be left out: a folder of results has its own.")
-    folders = chosen_folders(Path(what))
-    if len(folders) > 1:
-        raise ValueError(
-            f"--surrogate must be one network, but there are {len(folders)} in {what!r}. "
-            "Name the folder of one."
-        )
-    return load_chosen(folders[0])
-
-
-def _library_version() -> dict[str, str]:
-    if importlib.util.find_spec(_LIBRARY) is None:
-        return {}
-    return {_LIBRARY: metadata.version(_LIBRARY)}

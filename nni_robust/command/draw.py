@@ -1,14 +1,27 @@
-"""The command ``draw``: cells of published networks and of chosen networks."""
+"""Draw the cells of a network."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from nni_robust.check import SettingError
-from nni_robust.report import save_cells
-from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
-from nni_robust.space import PUBLISHED, published_names
-from nni_robust.space.hub import cell_edges
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    add = parser.add_argument
+    add("network", help="published network, such as racl, or folder of results")
+    add("--output", type=Path, help="files to write, without .svg and .png")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the command, and return its exit status."""
+    if not given.network:
+        raise SettingError("must be a folder of results or a published network, got ''.", "network")
+    for path in draw(given.network, given.output):
+        print(path)
+    return 0
 
 
 def draw(network: str, output: Path | None) -> list[Path]:
@@ -33,6 +46,11 @@ def draw(network: str, output: Path | None) -> list[Path]:
     SettingError
         If there is no such network, or its cells are not known.
     """
+    from nni_robust.report import save_cells
+    from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
+    from nni_robust.space import PUBLISHED, published_names
+    from nni_robust.space.hub import cell_edges
+
     # The drawing concatenates all nodes, which is not true for every architecture of NNI's hub.
     known = published_names("robnet", "darts")
     if network in known:

@@ -1,141 +1,74 @@
-"""Tables and figures of the papers from the folders of experiments."""
+"""Print what searches and trainings have found.
+
+The results of examples/tables become the tables of the papers, with published and own figures in
+separate columns. The results of a search become a ranking of its candidates.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nni_robust.functional.interval import accuracy_interval
-from nni_robust.record import Record, read_records
-from nni_robust.report.plot import save_plot
-from nni_robust.report.published import TABLES, PublishedTable
-from nni_robust.report.table import (
-    Line,
-    SeedSummary,
-    entries_text,
-    table_entries,
-    table_text,
-    with_missing,
-)
-from nni_robust.results.tags import tagged_records
-from nni_robust.settings.sections import FULL
-
-_TESTS = ("final", "attack")  # stages that saw the test images
+from nni_robust.check import SettingError
+from nni_robust.command import plot
+from nni_robust.command.options import read_folder
 
 
-def report(directories: Sequence[Path], table: str | None, form: str) -> str:
-    """Write tables: what is published, and what the experiments in some folders have found.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    add = parser.add_argument
+    add("directories", nargs="+", metavar="DIR", help="folders of results, at any depth")
+    add("--table", help="one table, such as r-tab1 (default: all that have results)")
+    add("--format", choices=["text", "csv", "json"], default="text", help="(default: text)")
+    add("--output", type=Path, help="file to write")
+    add("--plot", dest="name", help=argparse.SUPPRESS)  # the command `plot`, under its former name
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the command, and return its exit status."""
+    from nni_robust.results.files import write_text
+
+    if given.name is not None:
+        return plot.run(given)
+    text = report(given.directories, given.table, given.format)
+    if given.output is not None:
+        write_text(given.output, text)
+    else:
+        print(text)
+    return 0
+
+
+def report(directories: Sequence[str | Path], table: str | None, form: str) -> str:
+    """Write the tables of the papers, or the ranking of a search where there is no table.
 
     Parameters
     ----------
     directories
-        In which results lie, at any depth.
+        Folders of results, at any depth.
     table
-        One of :data:`nni_robust.report.published.TABLES`, or None for all that there are results
-        of.
+        One of :data:`nni_robust.report.published.TABLES`, or None for all that have results.
     form
-        ``text``, ``csv`` or ``json``.
+        ``text``, ``csv`` or ``json``; a ranking is text.
 
     Raises
     ------
-    ValueError
+    SettingError
         If there is no such folder or table, or nothing to report.
     """
-    _check_folders(directories)
-    if table is not None and table not in TABLES:
-        raise ValueError(f"--table must be one of {list(TABLES)}, got {table!r}.")
-    results = _results(directories)
-    present = {record.tags["table"] for record in results}
-    names = [table] if table is not None else [name for name in TABLES if name in present]
-    if not names:
-        raise ValueError(
-            f"DIR must hold results of examples/tables, but below {[str(d) for d in directories]} "
-            "no row has ended."
+    from nni_robust.command.paper_tables import paper_tables
+    from nni_robust.command.ranking import ranking
+
+    folders = [read_folder(folder) for folder in directories]
+    text = paper_tables(folders, table, form)
+    if not text:
+        text = ranking(folders)
+        if text and form != "text":
+            raise SettingError("must be text for a search: records.jsonl has its data.", "--format")
+    if not text:
+        raise SettingError(
+            f"must hold results, but no search or training below {[str(d) for d in directories]} "
+            "has measured a network.",
+            "DIR",
         )
-    lines = {name: with_missing(TABLES[name], _lines(name, results)) for name in names}
-    if form == "text":
-        return "\n\n".join(table_text(TABLES[name], lines[name]) for name in names)
-    entries = [e for name in names for e in table_entries(name, TABLES[name], lines[name])]
-    return entries_text(entries, form)
-
-
-def plot(directories: Sequence[Path], name: str, output: Path | None) -> tuple[Path, Path]:
-    """Draw a figure from all records in some folders.
-
-    Parameters
-    ----------
-    directories
-        In which results lie, at any depth.
-    name
-        One of :data:`nni_robust.report.plot.PLOTS`.
-    output
-        Files without their suffix; by default the name of the plot in the working folder.
-
-    Returns
-    -------
-    svg, png
-        The files written.
-    """
-    _check_folders(directories)
-    files = [path for folder in directories for path in sorted(folder.rglob("records.jsonl"))]
-    records = [r for path in files for r in read_records(path) if r.error is None]
-    return save_plot(output or Path(name), records, name)
-
-
-def _check_folders(directories: Sequence[Path]) -> None:
-    for folder in directories:
-        if not folder.is_dir():
-            raise ValueError(f"DIR must be a folder of results, got {str(folder)!r}.")
-
-
-def _results(directories: Sequence[Path]) -> list[Record]:
-    """List the tests of rows; if one was done twice, the later."""
-    latest: dict[tuple[Any, ...], Record] = {}
-    for _, record in (found for directory in directories for found in tagged_records(directory)):
-        key = (*(record.tags.get(tag) for tag in ("table", "row", "scale")), record.seed)
-        if record.stage not in _TESTS:
-            continue
-        if key not in latest or latest[key].time <= record.time:
-            latest[key] = record
-    return list(latest.values())
-
-
-def _lines(name: str, results: Sequence[Record]) -> list[Line]:
-    """Gather the seeds of every row and scale of a table, the full scale first."""
-    table = TABLES[name]
-    groups: dict[tuple[str, str], dict[int, Record]] = {}
-    for record in results:
-        shared = record.tags["table"] in table.shares and record.tags["row"] in table.rows
-        if record.tags["table"] == name or shared:
-            seeds = groups.setdefault((record.tags["row"], _scale(record)), {})
-            if record.seed not in seeds or record.tags["table"] == name:  # its own go first
-                seeds[record.seed] = record
-    return [
-        Line(row=row, scale=scale, seeds=tuple(sorted(seeds)), metrics=_metrics(table, seeds))
-        for (row, scale), seeds in sorted(groups.items(), key=lambda item: item[0][1] != FULL)
-    ]
-
-
-def _scale(record: Record) -> str:
-    """Return the name of a scale; one that is not full may use other images."""
-    data = record.settings.get("evaluator", {}).get("data", {}).get("name")
-    scale = record.tags.get("scale", FULL)
-    return scale if scale == FULL or data is None else f"{scale}: {data}"
-
-
-def _metrics(table: PublishedTable, seeds: dict[int, Record]) -> dict[str, SeedSummary]:
-    summaries = {}
-    for metric in table.columns:
-        found = [r for _, r in sorted(seeds.items()) if metric in r.metrics]
-        if not found:
-            continue
-        values = tuple(record.metrics[metric] for record in found)
-        counts = {record.details.get("num_images") for record in found}
-        num_images = counts.pop() if len(counts) == 1 else None
-        interval = None
-        if num_images is not None and metric != "params_m":
-            num_right = round(sum(values) / len(values) * num_images)
-            interval = accuracy_interval(num_right, num_images)
-        summaries[metric] = SeedSummary(values=values, interval=interval)
-    return summaries
+    return text

@@ -1,4 +1,4 @@
-"""``nni-robust schema``: every key of every settings file."""
+"""Print every key of every settings file, with its type, default and description."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the command."""
-    parser.description = (
-        "Print every key of every settings file, with its type, default and description."
-    )
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--format",
         choices=["json", "markdown"],
@@ -22,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the schema."""
-    text = json.dumps(schema(), indent=2) if options.format == "json" else page(schema())
+def run(given: argparse.Namespace) -> int:
+    """Run the command, and return its exit status."""
+    text = json.dumps(schema(), indent=2) if given.format == "json" else page(schema())
     sys.stdout.write(f"{text}\n")
     return 0
 

@@ -1,24 +1,30 @@
-"""Measure chosen networks again, and compare with their records."""
+"""Evaluate the networks in a folder of results again, and compare with the record.
+
+The conditions are those on record. A different accuracy gives exit status 1.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
+from nni_robust.command.options import TargetOptions, read_folder
 
-from nni_robust.attack import Attack
-from nni_robust.evaluator import attacked_accuracy
-from nni_robust.job.build import conditions_of
-from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
-
-_TOLERANCE = 1e-9  # the same images under the same attacks: any difference is one of arithmetic
+_TOLERANCE = 1e-9  # on the same images and attacks, only rounding may differ
 
 
-def compare(directory: Path) -> int:
-    """Attack every chosen network of a search again, and print a table.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument("directory", metavar="DIR", help="folder of results, or of one network")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the command, and return its exit status."""
+    return verify(read_folder(given.directory))
+
+
+def verify(directory: Path) -> int:
+    """Attack every network in a folder of results again, and print a table.
 
     Parameters
     ----------
@@ -32,61 +38,16 @@ def compare(directory: Path) -> int:
 
     Raises
     ------
-    ValueError
+    SettingError
         If there is no chosen network, or a file of it is missing or damaged.
     """
-    folders = chosen_folders(directory)
+    from nni_robust.command.comparison import compare
+    from nni_robust.command.target import targets
+
     same = True
-    for folder in folders:
-        chosen = read_chosen(folder)
-        measured = measure(folder, chosen)
-        recorded = {name: chosen["metrics"][name] for name in measured}
-        same &= all(abs(measured[k] - recorded[k]) <= _TOLERANCE for k in measured)
-        _print_comparison(folder, chosen, measured, recorded)
+    for target in targets(TargetOptions(network=directory)):
+        comparison = compare(target)
+        print(comparison.text())
+        same &= comparison.largest_difference <= _TOLERANCE
+    print(f"The accuracies {'are' if same else 'differ from'} those on record.")
     return 0 if same else 1
-
-
-def measure(folder: Path, chosen: dict[str, Any]) -> dict[str, float]:
-    """Attack a chosen network on the test images, just as the record says it was."""
-    conditions = conditions_of(chosen)
-    network = load_chosen(folder).to(conditions.torch_device)
-    x, y = conditions.data.stored_examples("test")
-    with progress_bar(len(x), conditions.test_attacks) as bar:
-        accuracies = attacked_accuracy(
-            network,
-            x,
-            y,
-            attacks=conditions.test_attacks,
-            batch_size=conditions.batch_size,
-            seed=conditions.seed,
-            progress=bar.update,
-        )
-    return {"default": accuracies.pop("robust"), **accuracies}
-
-
-def progress_bar(num_images: int, attacks: Sequence[Attack]) -> Any:
-    """Make a progress bar over the clean images and every attack.
-
-    Parameters
-    ----------
-    num_images
-        Images of the evaluation.
-    attacks
-        The suite.
-    """
-    total = num_images * (1 + len(attacks))
-    return tqdm(total=total, unit="image", file=sys.stderr, disable=None)
-
-
-def _print_comparison(
-    folder: Path, chosen: dict[str, Any], measured: dict[str, float], recorded: dict[str, float]
-) -> None:
-    size = chosen["metrics"]["params_m"]
-    head = [f"{folder.name}: {size:.3f} M parameters", " ".join(chosen["genotype"] or [])]
-    lines = [", ".join(part for part in head if part)]
-    lines.append(f"{'test images':<16}{'measured':>10}{'on record':>12}")
-    names = {"default": "worst of suite"}
-    for key, value in measured.items():
-        shown = f"{100 * value:>9.2f}%{100 * recorded[key]:>11.2f}%"
-        lines.append(f"{names.get(key, key):<16}{shown}")
-    sys.stdout.write("\n".join(lines) + "\n")

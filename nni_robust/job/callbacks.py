@@ -16,7 +16,7 @@ from nni_robust.evaluator.report_to_nni import report_intermediate
 from nni_robust.job.base import Metrics
 from nni_robust.job.measure import Probe, Screen, mean_metrics
 from nni_robust.oneshot.racl_module import RACLModule
-from nni_robust.results.files import save_weights
+from nni_robust.results.weights import save_weights
 from nni_robust.space import sampler_of
 
 SHORT_NAMES = {

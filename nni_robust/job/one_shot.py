@@ -25,7 +25,8 @@ from nni_robust.job.network_training import train_network
 from nni_robust.job.staged import save_network
 from nni_robust.job.trainer import build_trainer
 from nni_robust.oneshot import BoundOptions, log_bound
-from nni_robust.results.files import save_weights, write_chosen, write_text
+from nni_robust.results.files import write_chosen, write_text
+from nni_robust.results.weights import save_weights
 from nni_robust.settings.description import describe, describe_arguments
 from nni_robust.settings.grammar import build
 from nni_robust.space import RACLSpace

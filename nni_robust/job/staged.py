@@ -29,10 +29,9 @@ from nni_robust.results.drawing import save_drawing
 from nni_robust.results.files import (
     SearchFiles,
     export_onnx,
-    load_weights,
-    save_weights,
     write_chosen,
 )
+from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.settings.description import describe, describe_call
 from nni_robust.space import STAGE, SUBNETWORKS, Stage
 from nni_robust.training import Recipe

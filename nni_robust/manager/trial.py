@@ -14,7 +14,6 @@ from urllib.parse import urlparse
 import nni
 import torch
 
-from nni_robust.job.base import Metrics
 from nni_robust.job.build import build_job, build_search
 from nni_robust.manager.experiments import local_session
 from nni_robust.manager.trial_input import read_task, results_folder
@@ -41,7 +40,7 @@ def run_trial(directory: str | None) -> None:
     model.execute()
 
 
-def run_job(command: str, file: Path, directory: str | None, scale: str | None = None) -> Metrics:
+def run_job(command: str, file: Path, directory: str | None, scale: str | None = None) -> Path:
     """Run the job of a settings file: in this process, or as a trial of an NNI experiment.
 
     Parameters
@@ -56,6 +55,11 @@ def run_job(command: str, file: Path, directory: str | None, scale: str | None =
     scale
         One of the file's ``scales``, or None for ``scale`` in the file, else ``full``.
 
+    Returns
+    -------
+    Path
+        Folder of the results.
+
     Raises
     ------
     SettingError
@@ -68,10 +72,11 @@ def run_job(command: str, file: Path, directory: str | None, scale: str | None =
         _share_cores(_concurrency())
     sections = read_sections(file, parameters=parameters, scale=scale)
     if in_trial():
-        results = _results(directory) / nni.get_trial_id()
+        results: Path = _results(directory) / nni.get_trial_id()
     else:
         results = Path(directory or str(sections.get("directory") or "results"))
-    return build_job(command, sections, directory=results).run()
+    build_job(command, sections, directory=results).run()
+    return results
 
 
 def in_trial() -> bool:

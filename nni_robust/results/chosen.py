@@ -12,7 +12,8 @@ from torch import nn
 
 from nni_robust.check import SettingError
 from nni_robust.data import DATASETS, RobustDataModule
-from nni_robust.results.files import FORMAT, SearchFiles, load_weights
+from nni_robust.results.files import FORMAT, SearchFiles
+from nni_robust.results.weights import load_weights
 from nni_robust.settings.grammar import build
 from nni_robust.settings.networks import build_network
 from nni_robust.space import SPACES

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nni_robust.atomic import replacing
 from nni_robust.check import SettingError
@@ -118,42 +120,6 @@ def sample_key(sample: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def save_weights(path: Path, network: nn.Module) -> None:
-    """Write a state dict: whole, or not at all."""
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    with replacing(path) as scratch:
-        torch.save({"format": FORMAT, "state_dict": state}, scratch)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict written by :func:`save_weights`.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, damaged, of another format, or holds more than tensors.
-    """
-    content = read_tensors(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{str(path)!r} must have format {FORMAT}, got {found!r}.")
-    state: dict[str, Tensor] = content["state_dict"]
-    return state
-
-
-def read_tensors(path: Path) -> Any:
-    """Read a file of tensors and plain values; a missing or damaged one is named."""
-    if not path.is_file():
-        raise ValueError(f"weights must lie in {str(path)!r}, but there is no such file.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its layers raise
-        raise ValueError(
-            f"{str(path)!r} must be a file of weights, but it cannot be read: "
-            f"{str(error).splitlines()[0]} Delete it to have it made again."
-        ) from error
-
-
 def write_chosen(folder: Path, record: Record) -> None:
     """Write ``genotype.json``: what the network is, and how it was measured."""
     content = {
@@ -202,17 +168,30 @@ def export_onnx(path: Path, network: nn.Module, image_shape: tuple[int, int, int
     network = network.cpu().eval()
     # A batch of two, since an exporter takes a size of one for a constant.
     example = torch.zeros(2, *image_shape)
-    program = torch.onnx.export(
-        network,
-        (example,),
-        input_names=["x"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        verbose=False,
-    )
+    with _errors_only("torch.onnx"):  # it reports that torchvision is not installed
+        program = torch.onnx.export(
+            network,
+            (example,),
+            input_names=["x"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     program.save(str(path))
+
+
+@contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    """Raise the level of a logger for the time of the block."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def tensorboard_directory() -> Path | None:

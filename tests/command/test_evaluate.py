@@ -1,4 +1,4 @@
-"""The `evaluate` command: any network under any suite, resumed, recorded and plotted."""
+"""The command `evaluate`: networks under suites, interrupted, recorded and plotted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from torch import nn
 
 from nni_robust.__main__ import main
 from nni_robust.attack import FGSM, PGD, ThreatModel
-from nni_robust.command import evaluate as command
 from nni_robust.data import Digits
 from nni_robust.evaluator import attacked_accuracy
+from nni_robust.evaluator.suite import TIERS
 from nni_robust.model import MODELS
-from nni_robust.record import Record, read_records
-from nni_robust.results.files import save_weights, write_chosen
+from nni_robust.record import read_records
 from nni_robust.space import RobNetSpace
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is found to be not a nn.Module")
@@ -33,7 +32,7 @@ class Linear(nn.Sequential):
 
 
 class Untrained(nn.Module):
-    """Another one, that takes other images."""
+    """A network for other images, without classes."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -51,7 +50,7 @@ class Raising(nn.Module):
 
 
 class Cut(Linear):
-    """Gives logits without a gradient."""
+    """A network whose logits have no gradient."""
 
     def forward(self, x):
         return super().forward(x).detach()
@@ -88,7 +87,7 @@ def run(*arguments):
     return main(["evaluate", f"{__name__}:Linear", *DIGITS, *arguments])
 
 
-def test_a_users_network_is_attacked_recorded_and_shown(linear, weights, tmp_path, capsys):
+def test_a_network_of_the_user_is_attacked_recorded_and_shown(linear, weights, tmp_path, capsys):
     output = tmp_path / "out"
     assert run("--weights", weights, "--attacks", SUITE, "--output", str(output)) == 0
     x, y = Digits().examples("test", 40)
@@ -109,7 +108,7 @@ def test_a_users_network_is_attacked_recorded_and_shown(linear, weights, tmp_pat
     assert f"{100 * low:.2f} to {100 * high:.2f} %" in table
 
 
-def test_a_stopped_command_goes_on_to_the_same_record(weights, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_continues_to_the_same_record(weights, tmp_path, monkeypatch):
     arguments = ["--weights", weights, "--attacks", SUITE, "--batch-size", "8"]
     assert run(*arguments, "--output", str(tmp_path / "whole")) == 0
     perturb, calls = PGD._perturb, []
@@ -132,7 +131,7 @@ def test_a_stopped_command_goes_on_to_the_same_record(weights, tmp_path, monkeyp
     assert resumed.metrics == whole.metrics
 
 
-def test_other_weights_settings_and_images_share_a_folder(linear, weights, tmp_path):
+def test_evaluations_with_other_weights_or_settings_share_a_folder(linear, weights, tmp_path):
     output = tmp_path / "out"
     arguments = ["--output", str(output), "--weights", weights, "--attacks"]
     assert run(*arguments, "fgsm") == 0
@@ -143,11 +142,11 @@ def test_other_weights_settings_and_images_share_a_folder(linear, weights, tmp_p
     assert len(read_records(output / "records.jsonl")) == len([*output.glob("state/*")]) == 4
 
 
-def test_a_network_without_weights_is_the_same_every_time_and_said(tmp_path, capsys):
+def test_a_network_without_weights_is_the_same_every_time_and_this_is_said(tmp_path, capsys):
     output = ["--output", str(tmp_path / "out")]
     for _ in range(2):
         assert run("--attacks", "fgsm", *output) == 0
-    assert "has the weights that it makes: no --weights" in capsys.readouterr().err
+    assert "has the weights that its class draws: there are no --weights" in capsys.readouterr().err
     first, second = read_records(tmp_path / "out" / "records.jsonl")
     assert first.metrics == second.metrics
 
@@ -158,7 +157,7 @@ def test_a_function_that_makes_a_network_is_given_the_number_of_classes(weights,
     assert "make_linear: 40 test images" in capsys.readouterr().out
 
 
-def test_logits_without_a_gradient_leave_square_alone(weights, capsys):
+def test_only_square_attacks_logits_without_a_gradient(weights, capsys):
     what = ["evaluate", f"{__name__}:Cut", *DIGITS, "--weights", weights, "--limit", "4"]
     assert main([*what, "--attacks", "fgsm"]) == 2
     assert "network must be differentiable for an attack by gradient" in capsys.readouterr().err
@@ -169,7 +168,9 @@ def test_logits_without_a_gradient_leave_square_alone(weights, capsys):
     ("text", "message"),
     [("[]", "must have format 1, got None"), ('{"format": 1}', "but lacks 'settings'")],
 )
-def test_a_chosen_network_without_its_particulars_is_named(tmp_path, capsys, text, message):
+def test_a_damaged_description_of_a_chosen_network_is_named(
+    chosen_folder, tmp_path, capsys, text, message
+):
     folder = chosen_folder(tmp_path)
     (folder / "genotype.json").write_text(text)
     assert main(["evaluate", str(folder)]) == 2
@@ -177,7 +178,7 @@ def test_a_chosen_network_without_its_particulars_is_named(tmp_path, capsys, tex
     assert error.count("\n") == 1
 
 
-def test_a_dataset_of_a_folder_may_have_moved(tmp_path, capsys):
+def test_a_dataset_of_a_folder_may_have_moved(chosen_folder, tmp_path, capsys):
     folder = str(chosen_folder(tmp_path))
     assert main(["evaluate", folder, "--root", str(tmp_path), "--tier", "quick"]) == 2
     assert "data.root is not known" in capsys.readouterr().err  # synthetic images have no files
@@ -202,7 +203,7 @@ def test_sweeps_are_plotted_and_recorded(weights, tmp_path):
         assert (output / f"Linear-{axis}.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_a_chosen_network_is_attacked_under_its_own_threat_model(tmp_path):
+def test_a_chosen_network_is_attacked_under_its_own_threat_model(chosen_folder, tmp_path):
     folder = chosen_folder(tmp_path)
     assert main(["evaluate", str(folder), "--tier", "quick", "--output", str(tmp_path / "o")]) == 0
     (record,) = read_records(tmp_path / "o" / "records.jsonl")
@@ -212,36 +213,7 @@ def test_a_chosen_network_is_attacked_under_its_own_threat_model(tmp_path):
     assert record.settings["attacks"][0]["step_size"] == pytest.approx(0.05 / 4)
 
 
-def chosen_folder(directory, **images):
-    """Write the files of a chosen network, as a search does."""
-    space = {"name": "robnet", "num_cells": 2, "width": 4, "num_classes": 3, "in_channels": 1}
-    arguments = {key: value for key, value in space.items() if key != "name"}
-    built = RobNetSpace(**arguments)
-    sample = built.sample(["11" * 14])
-    data = {"name": "synthetic", "num_classes": 3, "image_shape": [1, 8, 8], "num_examples": 60}
-    data |= images
-    evaluator = {
-        "name": "staged",
-        "data": data,
-        "directory": str(directory),
-        "device": "cpu",
-        "test_attacks": [{"name": "fgsm", "threat_model": {"norm": "linf", "epsilon": 0.05}}],
-    }
-    record = Record(
-        sample=sample,
-        genotype=["11" * 14],
-        stage="final",
-        metrics={"default": 0.5, "clean": 0.5, "fgsm": 0.5, "params_m": 0.1},
-        seed=0,
-        settings={"space": space, "evaluator": evaluator},
-    )
-    folder = directory / "final" / "0123456789"
-    write_chosen(folder, record)
-    save_weights(folder / "weights.pt", built.freeze(sample))
-    return folder
-
-
-def test_networks_of_one_name_in_several_trials_are_kept_apart(tmp_path):
+def test_networks_of_one_name_in_several_trials_are_kept_apart(chosen_folder, tmp_path):
     for trial in ("a", "b"):
         chosen_folder(tmp_path / "trials" / trial)
     arguments = ["evaluate", str(tmp_path / "trials"), "--output", str(tmp_path / "o")]
@@ -251,7 +223,7 @@ def test_networks_of_one_name_in_several_trials_are_kept_apart(tmp_path):
     assert labels == ["a-0123456789", "b-0123456789"] * 2
 
 
-def test_a_claim_about_robustbench_is_of_all_test_images(tmp_path, capsys):
+def test_an_entry_in_robustbench_needs_all_test_images(chosen_folder, tmp_path, capsys):
     folder = chosen_folder(tmp_path, limit=40)
     entry = tmp_path / "entry.json"
     assert main(["evaluate", str(folder), "--tier", "full", "--robustbench", str(entry)]) == 2
@@ -273,18 +245,16 @@ def test_reference_and_published_networks_come_with_arguments(tmp_path, capsys):
     assert "robnet-small: 10 test" in out
 
 
-def test_half_precision_weights_are_evaluated_in_single_and_said(linear, tmp_path, capsys):
+def test_half_precision_weights_are_evaluated_in_single_precision(linear, tmp_path, capsys):
     path = tmp_path / "half.pt"
     torch.save({k: v.half() for k, v in linear.state_dict().items()}, path)
     assert run("--weights", str(path), "--attacks", "fgsm") == 0
     assert "weights in torch.float16 are evaluated in torch.float32" in capsys.readouterr().err
 
 
-def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
+def test_an_entry_in_robustbench_is_written(weights, tmp_path, monkeypatch):
     # The entry is what is tested, AutoAttack elsewhere.
-    monkeypatch.setitem(
-        command.TIERS, "full", lambda threat_model: [FGSM(threat_model=threat_model)]
-    )
+    monkeypatch.setitem(TIERS, "full", lambda threat_model: [FGSM(threat_model=threat_model)])
     path, output = tmp_path / "entry.json", tmp_path / "out"
     arguments = ["--weights", weights, "--data", "digits", "--output", str(output)]
     status = main(
@@ -306,6 +276,8 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ([""], "network must be a folder or the name of a network, got ''"),
+        ([" "], "network must be a folder or the name of a network, got ''"),
         (["nothing"], "network must be a folder of results, package.module:Class or one of"),
         (["resnet18"], "weights must be given: resnet18 comes without any"),
         (
@@ -313,7 +285,7 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
             "weights must be a file, but there is none at 'no.pt'",
         ),
         (["{name: resnet18, depth: 3}", "--weights", "no.pt"], "network.*depth"),
-        (["{name: resnet18"], "network must be a name or a mapping in YAML"),
+        (["{name: resnet18"], "network must be YAML, got '{name: resnet18'"),
         (["{width: 2}"], "network must be a mapping with a name"),
         (["os:getcwd"], "network must be a torch.nn.Module, got a str"),
         (["nowhere:Net"], "network.name must name a class that can be imported"),
@@ -336,7 +308,7 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
         ),
         (
             [f"{__name__}:Linear", "--sweep-steps", "1,x", "--output", "out"],
-            "sweep_steps must be whole numbers from 1, got 'x'",
+            "--sweep-steps must be a whole number of at least 1, got 'x'",
         ),
         (
             [f"{__name__}:Linear", "--robustbench", "e.json"],
@@ -344,12 +316,15 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
         ),
         ([f"{__name__}:Linear", "--data", "cifar10"], "data.root is missing"),
         (["resnet17", "--data", "cifar10"], "one of .* got 'resnet17'. Did you mean 'resnet1"),
-        ([f"{__name__}:Linear", "--attacks", "no.yml"], "a file of it, but 'no.yml' is none"),
+        (
+            [f"{__name__}:Linear", "--attacks", "no.yml"],
+            "but there is no file 'no.yml'",
+        ),
         (
             [f"{__name__}:Linear", "--attacks", "{name: fgsm, threat_model: {epsilon: 1/255}}"],
             r"attacks\[0\].threat_model must be left out",
         ),
-        ([f"{__name__}:Linear", "--seed", "-1"], "--seed must be at least 0, .* got -1"),
+        ([f"{__name__}:Linear", "--seed", "-1"], "--seed must be a whole number from 0 .* got -1"),
         ([f"{__name__}:Linear", "--output", "/dev/null/x"], "--output must lie where files can"),
         ([f"{__name__}:Raising"], "on one it fails: KeyError: 'no such layer'"),
         ([f"{__name__}:Linear", "--weights", "nan.pt"], "weights must be finite, but 1.weight and"),
@@ -357,7 +332,7 @@ def test_robustbenchs_entry_is_written(weights, tmp_path, monkeypatch):
         ([".", "--tier", "quick"], "must hold a chosen network"),
     ],
 )
-def test_what_cannot_be_had_is_said_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+def test_a_wrong_request_is_refused_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.save({"1.weight": torch.tensor(float("nan"))}, "nan.pt")
     data = [] if "--data" in arguments else ["--data", "digits"]

@@ -1,93 +1,81 @@
-"""State dicts from elsewhere: wrapped, prefixed, damaged, of another network."""
+"""Targets: what is attacked, from a folder or a name."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from torch import nn
-from torch.testing import assert_close
 
-from nni_robust.command.target import read_state, restore
+from nni_robust.attack import ThreatModel
+from nni_robust.check import SettingError
+from nni_robust.command.options import TargetOptions, read_data, read_network
+from nni_robust.command.target import targets
+from nni_robust.data import Synthetic
 from nni_robust.model import MODELS
-from nni_robust.settings.networks import NETWORKS
 from nni_robust.space import PUBLISHED
 
-
-def small():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+pytestmark = pytest.mark.filterwarnings("ignore:.*is found to be not a nn.Module")
 
 
-class Wrapper(nn.Module):
-    """A network whose own names begin as those of a wrapped one."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = small()
-
-
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod."])
-@pytest.mark.parametrize("wrap", [dict, lambda state: {"format": 1, "state_dict": state}])
-def test_a_state_is_read_in_every_usual_form(tmp_path, prefix, wrap):
-    source, target = small(), small()
-    with torch.no_grad():
-        for parameter in target.parameters():
-            parameter.zero_()
-    state = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
-    torch.save(wrap(state), tmp_path / "w.pt")
-    restore(target, read_state(tmp_path / "w.pt"), "w.pt")
-    x = torch.rand(2, 1, 4, 4)
-    assert_close(target.eval()(x), source.eval()(x))
+def test_a_folder_gives_network_data_and_threat_model_of_the_search(chosen_folder, tmp_path):
+    folder = chosen_folder(tmp_path)
+    (target,) = targets(TargetOptions(network=tmp_path))
+    assert target.label == "0123456789"
+    assert target.origin == {"folder": str(folder)}
+    assert target.genotype == ["11" * 14]
+    assert target.threat_model == ThreatModel(epsilon=0.05)
+    assert isinstance(target.data, Synthetic)
+    assert not target.network.training
 
 
-def test_a_prefix_that_is_the_networks_own_stays():
-    source, target = Wrapper(), Wrapper()
-    restore(target, source.state_dict(), "w.pt")
-    prefixed = {f"module.{name}": value for name, value in source.state_dict().items()}
-    restore(target, prefixed, "w.pt")
+def test_options_replace_what_a_folder_has_on_record(chosen_folder, tmp_path):
+    chosen_folder(tmp_path)
+    data = read_data("{name: synthetic, num_classes: 2, image_shape: [1, 8, 8], num_examples: 7}")
+    options = TargetOptions(network=tmp_path, data=data, norm="l2", epsilon="1/2")
+    (target,) = targets(options)
+    assert target.threat_model == ThreatModel(norm="l2", epsilon=0.5)
+    assert target.data.num_examples == 7
 
 
-def test_a_state_from_before_the_counters_of_batch_norm_is_read():
-    state = {k: v for k, v in small().state_dict().items() if "num_batches" not in k}
-    restore(small(), state, "w.pt")
+def test_every_folder_of_an_experiment_is_a_target(chosen_folder, tmp_path):
+    for trial in ("a", "b"):
+        chosen_folder(tmp_path / trial)
+    found = targets(TargetOptions(network=tmp_path))
+    assert [target.label for target in found] == ["a-0123456789", "b-0123456789"]
 
 
-def test_a_state_that_does_not_fit_is_refused_in_one_line():
-    state = small().state_dict()
-    state["head.weight"] = state.pop("3.weight")
-    state["0.weight"] = torch.zeros(2, 3, 3, 3)
-    with pytest.raises(ValueError, match="weights must fit the network") as caught:
-        restore(small(), state, "w.pt")
-    assert str(caught.value) == (
-        "weights must fit the network, but of the 9 tensors in 'w.pt' and the 9 of the network "
-        "there are 1 missing (3.weight), 1 unknown (head.weight), "
-        "1 of another shape (0.weight (2, 3, 3, 3) instead of (2, 1, 3, 3))."
+def test_a_name_gives_a_network_for_the_images_with_its_weights(tmp_path):
+    network = MODELS["resnet18"](num_classes=10, in_channels=1, width=0.125)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    (target,) = targets(
+        TargetOptions(
+            network=read_network("{name: resnet18, width: 0.125}"),
+            weights=tmp_path / "w.pt",
+            data={"name": "digits"},
+        )
     )
+    assert target.label == "resnet18"
+    assert target.threat_model == ThreatModel()
+    for name, value in network.state_dict().items():
+        assert target.network.state_dict()[name].equal(value)
 
 
-def test_files_that_hold_something_else_are_refused(tmp_path):
-    path = tmp_path / "w.pt"
-    with pytest.raises(ValueError, match="weights must be a file, but there is none"):
-        read_state(path)
-    torch.save(small(), path)  # a pickled network could run anything
-    with pytest.raises(ValueError, match="damaged or holds other objects"):
-        read_state(path)
-    path.write_bytes(b"PK" + bytes(30))
-    with pytest.raises(ValueError, match="damaged or holds other objects"):
-        read_state(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match="damaged or holds other objects"):
-        read_state(path)
-    torch.save({"epoch": 3, "weights": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match=r"from names to tensors, .*, got a dict with the keys"):
-        read_state(path)
-    for name in ("model", "model_state_dict"):
-        torch.save({"epoch": 3, name: small().state_dict()}, path)
-        assert read_state(path).keys() == small().state_dict().keys()
-    torch.save([torch.zeros(1)], path)
-    with pytest.raises(ValueError, match=r"from names to tensors, .*, got a list"):
-        read_state(path)
+def test_a_published_network_has_its_genotype(tmp_path):
+    section = {"name": "robnet-small", "num_cells": 3, "width": 4}
+    options = TargetOptions(network=section, data={"name": "digits"}, weights=tmp_path / "w.pt")
+    with pytest.raises(SettingError, match="weights must be a file"):
+        targets(options)
+    from nni_robust.space import RobNetSpace
+
+    network = RobNetSpace.load_searched_model("robnet-small", num_cells=3, width=4, in_channels=1)
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    (target,) = targets(options)
+    assert target.genotype == list(PUBLISHED["robnet-small"].genotypes)
 
 
-def test_every_published_and_reference_network_has_a_name():
-    assert {*PUBLISHED, *MODELS} <= set(NETWORKS)
+def test_what_is_typed_is_a_folder_only_if_it_exists(tmp_path):
+    assert read_network(str(tmp_path)) == Path(tmp_path)
+    assert read_network("resnet18") == {"name": "resnet18"}
+    with pytest.raises(SettingError, match="network must be a folder or the name of a network"):
+        read_network("")

@@ -27,7 +27,7 @@ from nni_robust.job.network_training import NetworkTraining
 from nni_robust.manager import trial
 from nni_robust.record import read_records
 from nni_robust.results.chosen import chosen_folders, load_chosen
-from nni_robust.results.files import load_weights
+from nni_robust.results.weights import load_weights
 from nni_robust.settings.networks import build_network
 from nni_robust.training import RECIPES, Recipe
 from nni_robust.training.objective import Fast, Free
@@ -228,7 +228,7 @@ def file_of(directory: Path, **changed: Any) -> Path:
 def test_the_command_line_trains_the_network_of_a_file(tmp_path, capsys):
     results = tmp_path / "results"
     assert main(["train", str(file_of(tmp_path)), "--directory", str(results)]) == 0
-    assert "test_clean" in capsys.readouterr().out
+    assert "worst of suite" in capsys.readouterr().out
     record = read_records(results / "records.jsonl")[0]
     assert record.seed == 1
     assert record.settings["evaluator"]["recipe"]["objective"] == {"name": "trades", "beta": 5}
@@ -243,7 +243,7 @@ def test_a_trained_network_is_evaluated_again_from_its_folder(tmp_path, small, c
     (folder,) = chosen_folders(tmp_path)
     assert folder == tmp_path / "final" / "Small"
     assert accuracy(load_chosen(folder), "test", SUITE)["robust"] == found["test"]
-    assert main(["evaluate", str(tmp_path)]) == 0  # the accuracies on record
+    assert main(["verify", str(tmp_path)]) == 0
     assert main(["evaluate", str(tmp_path), "--attacks", "fgsm", "--limit", "10"]) == 0
     assert "Small: 10 test images of synthetic" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_every_stage_is_on_record_with_seed_and_settings(done):
 
 
 def test_a_chosen_network_is_evaluated_again_to_the_same_result(done, capsys):
-    assert main(["evaluate", str(done[0])]) == 0
+    assert main(["verify", str(done[0])]) == 0
 
 
 def test_validation_images_are_those_that_the_chosen_network_was_not_trained_on(done):
@@ -231,8 +232,8 @@ EXPERIMENT = {
     ("sections", "experiment", "message"),
     [
         ({"strategy.confidence": 1.5}, {}, "strategy.confidence must lie strictly between 0 and 1"),
-        ({"strategy.rho": 0}, {}, "search.yml.strategy.rho must be positive, got 0"),
-        ({"strategy.etta": 0.9}, {}, "search.yml.strategy.etta is not known"),
+        ({"strategy.rho": 0}, {}, "search.yml: strategy.rho must be positive, got 0"),
+        ({"strategy.etta": 0.9}, {}, "search.yml: strategy.etta is not known"),
         ({"strategy": {"name": "robnet"}}, {}, "strategy.name must be a one-shot strategy"),
         (
             {"evaluator.retrain_epochs": 0},
@@ -240,7 +241,7 @@ EXPERIMENT = {
             "retrain_epochs must be a whole number of at least 1",
         ),
         ({"evaluator.derived": {"wdth": 4}}, {}, "evaluator.derived.wdth is not known"),
-        ({"seed": -1}, {}, "search.yml.seed must be a whole number"),
+        ({"seed": -1}, {}, "search.yml: seed must be a whole number"),
         (
             {"evaluator.retrain_recipe": {"name": "racl_clean"}, "evaluator.train_attack": None},
             {},
@@ -319,5 +320,7 @@ def test_search_prints_what_it_found(done, capsys):
     results, metrics = done
     path = results.parent / "search.yml"
     assert main(["search", str(path), "--directory", str(results)]) == 0
-    assert f"{metrics['test']:.4f}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(rf"worst of suite .*{100 * metrics['test']:.2f} %", out)
+    assert f"nni-robust audit {results}" in out
     assert json.loads((results / "derived.json").read_text())

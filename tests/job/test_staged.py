@@ -28,7 +28,8 @@ from nni_robust.job.measure import Screening
 from nni_robust.job.staged import StagedSearch
 from nni_robust.record import read_records
 from nni_robust.results.chosen import load_chosen
-from nni_robust.results.files import SearchFiles, load_weights, save_weights
+from nni_robust.results.files import SearchFiles
+from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.space import STAGE, RobNetSpace
 from nni_robust.strategy import RobNet
 from nni_robust.training import Recipe
@@ -106,7 +107,7 @@ def test_the_chosen_network_is_the_candidate_of_the_highest_validation_accuracy(
 
 
 def test_the_chosen_network_is_rebuilt_from_its_files_with_the_same_accuracies(finished, capsys):
-    assert main(["evaluate", str(finished)]) == 0
+    assert main(["verify", str(finished)]) == 0
     table = capsys.readouterr().out
     assert "worst of suite" in table
     assert "pgd4" in table
@@ -118,7 +119,7 @@ def test_accuracies_that_are_not_those_on_record_give_a_failing_status(finished,
     content["metrics"]["clean"] += 0.1
     (tmp_path / "genotype.json").write_text(json.dumps(content))
     (tmp_path / "weights.pt").write_bytes((folder / "weights.pt").read_bytes())
-    assert main(["evaluate", str(tmp_path)]) == 1
+    assert main(["verify", str(tmp_path)]) == 1
 
 
 def test_the_test_accuracy_is_that_of_the_test_images(finished):
@@ -174,7 +175,7 @@ def test_a_supernet_that_was_interrupted_ends_as_if_it_was_not(tmp_path, monkeyp
 def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "supernet.ckpt").write_bytes(b"damaged")
     with pytest.raises(
-        ValueError, match=r"supernet\.ckpt' must be a file of weights, but it cannot"
+        ValueError, match=r"supernet\.ckpt' must hold tensors and plain values, but it is damaged"
     ):
         supernet_trial(evaluator(tmp_path))
 
@@ -210,7 +211,7 @@ def test_a_search_of_cells_of_their_own_has_a_genotype_for_each(tmp_path):
     search(robnet_space(cell_free=True), judge, fsp_quantile=0.5, num_candidates=1)
     record = read_records(tmp_path / "records.jsonl")[-1]
     assert len(record.genotype) == 2
-    assert main(["evaluate", str(tmp_path)]) == 0
+    assert main(["verify", str(tmp_path)]) == 0
 
 
 def test_an_evaluator_of_nnis_random_strategy_gets_candidates(finished, tmp_path):
@@ -241,7 +242,7 @@ def test_the_search_works_on_a_users_own_space(tmp_path):
     strategy = search(UserSpace(), evaluator(tmp_path), num_samples=2, num_candidates=1)
     (model,) = strategy.list_models()
     assert set(model.sample) == {"body", STAGE}
-    assert main(["evaluate", str(tmp_path)]) == 0
+    assert main(["verify", str(tmp_path)]) == 0
 
 
 def test_an_fsp_filter_needs_cells(tmp_path):
@@ -267,11 +268,11 @@ def test_nni_stores_the_evaluator_by_name_and_arguments(tmp_path):
 
 def test_damaged_and_missing_weights_are_named(tmp_path):
     path = tmp_path / "weights.pt"
-    with pytest.raises(ValueError, match=r"weights must lie in .*no such file"):
+    with pytest.raises(ValueError, match="weights must be a file, but there is none at"):
         load_weights(path)
     save_weights(path, nn.Linear(2, 2))
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match="must be a file of weights, but it cannot be read"):
+    with pytest.raises(ValueError, match="is damaged or holds other objects"):
         load_weights(path)
     torch.save({"format": 7}, path)
     with pytest.raises(ValueError, match="must have format 1, got 7"):
@@ -279,7 +280,7 @@ def test_damaged_and_missing_weights_are_named(tmp_path):
 
 
 def test_a_folder_without_a_chosen_network_is_refused(tmp_path, capsys):
-    assert main(["evaluate", str(tmp_path)]) == 2
+    assert main(["verify", str(tmp_path)]) == 2
     assert "must hold a chosen network" in capsys.readouterr().err
 
 

@@ -21,8 +21,8 @@ from nni_robust.job.build import build_job
 from nni_robust.manager import trial
 from nni_robust.record import read_records
 from nni_robust.report.published import TABLES
-from nni_robust.results.files import load_weights
 from nni_robust.results.tags import tagged_records
+from nni_robust.results.weights import load_weights
 from nni_robust.settings.networks import NETWORKS, build_network
 from nni_robust.settings.sections import apply_parameters, resolve
 
