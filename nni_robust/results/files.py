@@ -135,15 +135,16 @@ def write_chosen(folder: Path, record: Record) -> None:
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Refuse a folder, there or to be made, that cannot be written to; the name asked for it."""
+    """Raise a SettingError, with the key *name*, if a folder cannot be created or written to."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise ValueError(
-            f"{name} must lie where files can be written, but of {str(folder)!r} the system says: "
-            f"{error.strerror}."
+        raise SettingError(
+            f"must be a place where files can be written, but {str(folder)!r} is not: "
+            f"{error.strerror}.",
+            name,
         ) from error
 
 

@@ -45,7 +45,9 @@ def _former_tags(folder: Path) -> dict[str, str]:
         return {}
     try:
         row = json.loads(path.read_text())
-        tags = {"table": row["table"], "row": row["row"], "scale": row["scale"]}
+        tags = {key: row[key] for key in ("table", "row", "scale")}
+        if not all(isinstance(value, str) for value in tags.values()):
+            raise TypeError("table, row and scale must be text")
     except (ValueError, KeyError, TypeError) as error:
         raise SettingError(
             f"{str(path)!r} must name a row of a table, but it is damaged: {one_line(error)}. "

@@ -104,7 +104,7 @@ def test_a_network_of_the_user_is_attacked_recorded_and_shown(linear, weights, t
     table = capsys.readouterr().out
     assert "Linear: 40 test images of digits, linf 8/255, seed 0" in table
     low, high = record.details["robustness"]["wilson"]["robust"]
-    assert f"{100 * expected['robust']:.2f}%" in table
+    assert f"{100 * expected['robust']:.2f} %" in table
     assert f"{100 * low:.2f} to {100 * high:.2f} %" in table
 
 
@@ -289,10 +289,13 @@ def test_an_entry_in_robustbench_is_written(weights, tmp_path, monkeypatch):
         (["{width: 2}"], "network must be a mapping with a name"),
         (["os:getcwd"], "network must be a torch.nn.Module, got a str"),
         (["nowhere:Net"], "network.name must name a class that can be imported"),
-        ([f"{__name__}:Untrained"], r"network must take images of shape \(1, 8, 8\), but on one"),
+        (
+            [f"{__name__}:Untrained"],
+            r"network must take images of shape \(1, 8, 8\), but fails on one",
+        ),
         (
             [f"{{name: '{__name__}:Untrained', channels: 1}}"],
-            r"network must give one image 10 logits, shape \(1, 10\), got \(1, 4, 6, 6\)",
+            r"network must return 10 logits per image, shape \(1, 10\) for one, got \(1, 4, 6, 6\)",
         ),
         ([f"{__name__}:Linear", "--attacks", "fgsm,fgsm"], "attacks must differ in name"),
         ([f"{__name__}:Linear", "--attacks", "[]"], "attacks must hold at least one attack"),
@@ -325,8 +328,11 @@ def test_an_entry_in_robustbench_is_written(weights, tmp_path, monkeypatch):
             r"attacks\[0\].threat_model must be left out",
         ),
         ([f"{__name__}:Linear", "--seed", "-1"], "--seed must be a whole number from 0 .* got -1"),
-        ([f"{__name__}:Linear", "--output", "/dev/null/x"], "--output must lie where files can"),
-        ([f"{__name__}:Raising"], "on one it fails: KeyError: 'no such layer'"),
+        (
+            [f"{__name__}:Linear", "--output", "/dev/null/x"],
+            "--output must be a place where files can",
+        ),
+        ([f"{__name__}:Raising"], "but fails on one: KeyError: 'no such layer'"),
         ([f"{__name__}:Linear", "--weights", "nan.pt"], "weights must be finite, but 1.weight and"),
         ([".", "--weights", "w.pt"], "--weights must be left out: a folder of results has its own"),
         ([".", "--tier", "quick"], "must hold a chosen network"),

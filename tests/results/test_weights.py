@@ -13,7 +13,7 @@ from nni_robust.check import SettingError
 from nni_robust.model import MODELS
 from nni_robust.results.weights import describe_weights, load_weights, restore, save_weights
 from nni_robust.settings.networks import NETWORKS
-from nni_robust.space import PUBLISHED, PUBLISHED_DARTS
+from nni_robust.space import PUBLISHED
 
 
 def small():
@@ -93,7 +93,7 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
 
 
 def test_every_published_and_reference_network_has_a_name():
-    assert {*PUBLISHED, *PUBLISHED_DARTS, *MODELS} <= set(NETWORKS)
+    assert {*PUBLISHED, *MODELS} <= set(NETWORKS)
 
 
 def test_saved_weights_come_back_without_their_device_or_gradient(tmp_path):
