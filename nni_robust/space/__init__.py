@@ -10,7 +10,14 @@ from nni_robust.space.published import PUBLISHED, PUBLISHED_DARTS
 from nni_robust.space.racl import RACLSpace
 from nni_robust.space.robnet import RobNetSpace
 from nni_robust.space.sampling import Sampler, sampler_of
-from nni_robust.space.stage import NETWORKS, STAGE, STAGES, Stage
+from nni_robust.space.stage import (
+    NETWORKS,
+    STAGE,
+    STAGES,
+    Stage,
+    reported,
+    robust_accuracy,
+)
 
 __all__ = [
     "NETWORKS",
@@ -26,6 +33,8 @@ __all__ = [
     "RobNetSpace",
     "Sampler",
     "Stage",
+    "reported",
+    "robust_accuracy",
     "sampler_of",
     "subset_name",
 ]

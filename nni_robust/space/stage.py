@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nni.mutable import LabeledMutable, Mutable
@@ -78,3 +78,27 @@ class Stage(LabeledMutable):  # type: ignore[misc]  # NNI is untyped
     def as_legacy_dict(self) -> dict[str, Any]:
         """Describe it to NNI's tuners: one choice."""
         return {"_type": "choice", "_value": ["candidate"]}
+
+
+def reported(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of a stage in the form in which a trial reports them to NNI.
+
+    NNI ranks trials by ``default``. Only candidates report it, because all of them are attacked
+    in the same way: by the whole suite, on validation images. Every other stage reports its
+    value as ``robust``. This holds for final and for intermediate results.
+
+    Examples
+    --------
+    >>> reported("supernet", {"default": 0.5, "clean": 0.8})
+    {'robust': 0.5, 'clean': 0.8}
+    >>> reported("candidate", {"default": 0.5, "clean": 0.8})
+    {'default': 0.5, 'clean': 0.8}
+    """
+    if stage == "candidate":
+        return dict(metrics)
+    return {"robust" if name == "default" else name: value for name, value in metrics.items()}
+
+
+def robust_accuracy(report: Mapping[str, float]) -> float:
+    """Return the robust accuracy of a report of any stage; see :func:`reported`."""
+    return report["robust"] if "robust" in report else report["default"]

@@ -14,7 +14,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy import Strategy
 from numpy.random import RandomState
 
-from nni_robust.space import NETWORKS, STAGE, sampler_of
+from nni_robust.space import NETWORKS, STAGE, robust_accuracy, sampler_of
 
 _logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
             passed = passed[: max(1, round(self.fsp_quantile * len(passed)))]
         if self.fsp_maximum is not None:
             passed = [pair for pair in passed if pair[1]["fsp"] <= self.fsp_maximum]
-        passed = sorted(passed, key=lambda pair: pair[1]["default"], reverse=True)
+        passed = sorted(passed, key=lambda pair: robust_accuracy(pair[1]), reverse=True)
         return passed[: self.num_candidates]
 
     def _draw(self, space: ExecutableModelSpace, budget: str) -> list[Sample]:
@@ -300,6 +300,10 @@ class RobNet(Strategy):  # type: ignore[misc]  # NNI is untyped
             evaluation.intermediates.append(event.metric)
         else:
             evaluation.ended = True
+            return
+        if event.model.sample[STAGE] != "candidate":
+            # NNI would keep the metric and rank the model by it; only candidates are ranked.
+            event.prevent_default()
 
 
 def _key(sample: Mapping[str, Any]) -> str:
