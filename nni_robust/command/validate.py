@@ -34,7 +34,7 @@ from nni_robust.settings.grammar import did_you_mean
 
 _RANGES = ("uniform", "loguniform", "quniform", "qloguniform", "randint")  # of lowest and highest
 
-HOST = "nni_robust.manager.host.StrategyHost"
+HOST = "nni_robust.StrategyHost"
 
 
 def validate(path: Path) -> str:
