@@ -169,9 +169,8 @@ def _wait(options: argparse.Namespace) -> int:
     print(f"experiment {experiment.id}: http://localhost:{experiment.port}", file=sys.stderr)
     outcome = follow(experiment, timeout=options.timeout)
     print(outcome.message)
-    results = experiment.directory / "results"
-    if outcome.exit_status == 0 and results.is_dir():
-        print(f"results: {results}")
+    if outcome.results is not None:
+        print(f"results: {outcome.results}")
     return outcome.exit_status
 
 

@@ -1,19 +1,18 @@
-"""One trial: read what is to be done, do it, report once."""
+"""One trial: read what has to be done, do it, report once."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import nni
 import torch
 
+from nni_robust.check import SettingError
 from nni_robust.job.build import (
     apply_parameters,
     at_scale,
@@ -25,116 +24,12 @@ from nni_robust.job.build import (
 )
 from nni_robust.job.measure import Metrics
 from nni_robust.job.transfer import attack_networks
-from nni_robust.manager.experiments import local_session
-from nni_robust.manager.trial_input import read_task, results_folder
+from nni_robust.manager.client import Client
+from nni_robust.manager.experiments import results_folder
+from nni_robust.manager.trial_input import read_trial_input
 from nni_robust.results.row import row_of
 
 _ATTEMPTS = 20
-_TIMEOUT = 30.0  # seconds
-
-
-def run_trial(directory: str | None) -> None:
-    """Do what NNI's manager asks this process for.
-
-    Parameters
-    ----------
-    directory
-        Folder of the results of experiments, or None for NNI's own folder of this experiment.
-    """
-    results = _results(directory)
-    task = read_task(results, int(_own_record()["parameter_id"]))
-    _share_cores(task.concurrency)
-    _quieten()
-    search = build_search(task.settings, directory=results)
-    model = search.executable().freeze(task.sample)
-    model.execute()
-
-
-def run_search(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
-    """Do a whole one-shot search: in this process, or as a trial of an NNI experiment.
-
-    Parameters
-    ----------
-    file
-        Its sections.
-    directory
-        Folder of the results, or None for ``directory`` in the file, else ``results``. In a trial:
-        of the results of experiments, or None for NNI's own folder of this experiment.
-    scale
-        One of the file's ``scales``, or None for ``scale`` in the file, else ``full``.
-
-    Raises
-    ------
-    ValueError
-        In one line, with the path of the key.
-    """
-    sections, results = _open(file, directory, scale)
-    search = build_search(sections, directory=results)
-    check_one_shot(search)
-    metrics: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
-    _note_row(sections, results)
-    return metrics
-
-
-def run_training(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
-    """Train one network: in this process, or as a trial of an NNI experiment.
-
-    Parameters
-    ----------
-    file, directory, scale
-        As for :func:`run_search`; its sections are ``data``, ``network`` and ``evaluator``.
-
-    Raises
-    ------
-    ValueError
-        In one line, with the path of the key.
-    """
-    sections, results = _open(file, directory, scale)
-    metrics: Metrics = build_training(sections, directory=results).run(sections["network"])
-    _note_row(sections, results)
-    return metrics
-
-
-def run_attack(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
-    """Attack a network that was trained before: in this process, or as a trial of an experiment.
-
-    Parameters
-    ----------
-    file, directory, scale
-        As for :func:`run_search`; its sections are those of
-        :func:`nni_robust.job.transfer.check_attack`.
-
-    Raises
-    ------
-    ValueError
-        In one line, with the path of the key, or of what is not there.
-    """
-    sections, results = _open(file, directory, scale)
-    metrics = attack_networks(sections, results)
-    _note_row(sections, results)
-    return metrics
-
-
-def _open(file: Path, directory: str | None, scale: str | None) -> tuple[dict[str, Any], Path]:
-    """Read the sections of a file as this process is to use them, and choose the folder.
-
-    A trial's parameters are in them.
-    """
-    _quieten()
-    sections = read_sections(file)
-    if in_trial():
-        sections = apply_parameters(sections, _own_record()["parameters"])
-        _share_cores(_concurrency())
-        results = _results(directory) / nni.get_trial_id()
-    else:
-        results = Path(directory or str(sections.get("directory") or "results"))
-    return at_scale(choose_scale(sections, scale)), results
-
-
-def _note_row(sections: dict[str, Any], results: Path) -> None:
-    """Note the row of a table to which finished results belong, if to any."""
-    if (row := row_of(sections)) is not None:
-        row.write(results)
 
 
 def in_trial() -> bool:
@@ -142,7 +37,119 @@ def in_trial() -> bool:
     return bool(os.environ.get("NNI_TRIAL_JOB_ID")) and bool(os.environ.get("NNI_OUTPUT_DIR"))
 
 
-def _results(directory: str | None) -> Path:
+def run_trial(directory: str | None) -> None:
+    """Evaluate the sample that the strategy host has submitted for this trial.
+
+    Parameters
+    ----------
+    directory
+        Folder of the results of experiments, or None for NNI's own folder of this experiment.
+
+    Raises
+    ------
+    SettingError
+        If NNI's manager has not started this process, or the trial's input is missing.
+    """
+    if not in_trial():
+        raise SettingError(
+            "this command is a trial of an experiment, and only NNI's manager runs it. Start an "
+            "experiment with `nnictl create --config FILE`. To run a whole one-shot search or a "
+            "training in this process, use `nni-robust search FILE` or `nni-robust train FILE`."
+        )
+    results = _experiment_results(directory)
+    trial_input = read_trial_input(results, int(_own_record()["parameter_id"]))
+    _share_cores(trial_input.concurrency)
+    _quieten()
+    search = build_search(trial_input.settings, directory=results)
+    search.executable().freeze(trial_input.sample).execute()
+
+
+def run_search(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
+    """Run a whole one-shot search, in this process or as a trial of an NNI experiment.
+
+    Parameters
+    ----------
+    file
+        A settings file with the sections ``data``, ``space``, ``strategy`` and ``evaluator``.
+    directory
+        Folder of the results, or None for ``directory`` in the file, else ``results``. In a trial:
+        folder of the results of experiments, or None for NNI's own folder of this experiment.
+    scale
+        One of the file's ``scales``, or None for ``scale`` in the file, else ``full``.
+
+    Raises
+    ------
+    ValueError
+        With a message of one line that names the wrong key.
+    """
+    return _run("search", file, directory, scale)
+
+
+def run_training(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
+    """Train one network, in this process or as a trial of an NNI experiment.
+
+    Parameters
+    ----------
+    file, directory, scale
+        As for :func:`run_search`; the sections are ``data``, ``network`` and ``evaluator``.
+
+    Raises
+    ------
+    ValueError
+        With a message of one line that names the wrong key.
+    """
+    return _run("train", file, directory, scale)
+
+
+def run_attack(file: Path, directory: str | None, scale: str | None = None) -> Metrics:
+    """Attack a network that was trained before, in this process or as a trial of an experiment.
+
+    Parameters
+    ----------
+    file, directory, scale
+        As for :func:`run_search`; the sections are those of
+        :func:`nni_robust.job.transfer.check_attack`.
+
+    Raises
+    ------
+    ValueError
+        With a message of one line that names the wrong key or the missing result.
+    """
+    return _run("attack", file, directory, scale)
+
+
+def _run(kind: str, file: Path, directory: str | None, scale: str | None) -> Metrics:
+    """Run what a settings file describes, with the parameters of this trial if it is one."""
+    _quieten()
+    sections = read_sections(file)
+    if in_trial():
+        sections = apply_parameters(sections, _own_record()["parameters"])
+        _share_cores(_concurrency())
+        results = _experiment_results(directory) / nni.get_trial_id()
+    else:
+        results = Path(directory or str(sections.get("directory") or "results"))
+    sections = at_scale(choose_scale(sections, scale))
+    metrics = _do(kind, sections, results)
+    if (row := row_of(sections)) is not None:
+        row.write(results)
+    return metrics
+
+
+def _do(kind: str, sections: dict[str, Any], results: Path) -> Metrics:
+    """Build the job and run it."""
+    if kind == "attack":
+        return attack_networks(sections, results)
+    if kind == "train":
+        trained: Metrics = build_training(sections, directory=results).run(sections["network"])
+        return trained
+    search = build_search(sections, directory=results)
+    check_one_shot(search)
+    found: Metrics = search.evaluator.run(search.space, search.strategy, sections["strategy"])
+    return found
+
+
+def _experiment_results(directory: str | None) -> Path:
+    """Return the folder of the results of the experiment that this trial belongs to."""
     # NNI's folder of a trial is EXPERIMENT/environments/local-env/trials/TRIAL.
     experiment = Path(os.environ["NNI_OUTPUT_DIR"]).absolute().parents[3]
     return results_folder(experiment, directory, nni.get_experiment_id())
@@ -157,44 +164,37 @@ def _share_cores(trials: int) -> None:
 def _own_record() -> dict[str, Any]:
     """Receive this trial's parameters: those that the manager has on record.
 
-    NNI's local service hands out parameters in the order in which trials ask, and may so swap
-    those of trials that start together; its records, its web page and a resume go by the order
-    in which they were started.
+    NNI's local service hands out parameters in the order in which trials ask, and so may swap
+    those of trials that start together. Its records, its web page and a resume follow the order
+    in which the trials were started.
     """
     nni.get_next_parameter()
     if os.environ.get("NNI_PLATFORM") != "local":
         return dict(nni.trial._params)
-    trial = f"trial-jobs/{nni.get_trial_id()}"
     for _ in range(_ATTEMPTS):
-        answer = _ask_manager(trial)
-        if answer.get("hyperParameters"):
-            record: dict[str, Any] = json.loads(answer["hyperParameters"][0])
-            nni.trial._params = record  # what NNI labels this trial's reports by
+        record = _client().record(nni.get_trial_id())
+        if record is not None:
+            nni.trial._params = record  # NNI labels this trial's reports with it
             return record
         time.sleep(0.5)  # the manager starts a trial before it writes it down
     raise RuntimeError(f"the manager has no parameters on record for trial {nni.get_trial_id()}.")
 
 
 def _concurrency() -> int:
-    """Trials that share this machine."""
+    """Return the number of trials that share this machine."""
     if os.environ.get("NNI_PLATFORM") != "local":
         return 1
-    return int(_ask_manager("experiment").get("params", {}).get("trialConcurrency", 1))
+    return int(_client().profile()["params"].get("trialConcurrency", 1))
 
 
-def _ask_manager(path: str) -> dict[str, Any]:
-    channel = urlparse(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
-    prefix = channel.path.split("/env/")[0]
-    url = f"http://{channel.netloc}{prefix}/api/v1/nni/{path}"
-    with local_session() as session:
-        answer = session.get(url, timeout=_TIMEOUT)
-    return answer.json() if answer.ok else {}
+def _client() -> Client:
+    return Client.of_channel(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
 
 
 def _quieten() -> None:
     noisy = ("pytorch_lightning", "nni.nas.evaluator", "onnx_ir", "onnxscript", "torch.onnx")
     for name in noisy:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning advises on data loaders with workers; ours hold the images in memory.
+    # Lightning recommends data loaders with workers; ours hold the images in memory.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # of Lightning's own making
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # caused by Lightning itself
