@@ -56,7 +56,7 @@ def run_trial(directory: str | None) -> None:
             "experiment with `nnictl create --config FILE`. To run a whole one-shot search or a "
             "training in this process, use `nni-robust search FILE` or `nni-robust train FILE`."
         )
-    results = _experiment_results(directory)
+    results = _results(directory)
     trial_input = read_trial_input(results, int(_own_record()["parameter_id"]))
     _share_cores(trial_input.concurrency)
     _quieten()
@@ -125,7 +125,7 @@ def _run(kind: str, file: Path, directory: str | None, scale: str | None) -> Met
     if in_trial():
         sections = apply_parameters(sections, _own_record()["parameters"])
         _share_cores(_concurrency())
-        results = _experiment_results(directory) / nni.get_trial_id()
+        results = _results(directory) / nni.get_trial_id()
     else:
         results = Path(directory or str(sections.get("directory") or "results"))
     sections = at_scale(choose_scale(sections, scale))
@@ -148,7 +148,7 @@ def _do(kind: str, sections: dict[str, Any], results: Path) -> Metrics:
     return found
 
 
-def _experiment_results(directory: str | None) -> Path:
+def _results(directory: str | None) -> Path:
     """Return the folder of the results of the experiment that this trial belongs to."""
     # NNI's folder of a trial is EXPERIMENT/environments/local-env/trials/TRIAL.
     experiment = Path(os.environ["NNI_OUTPUT_DIR"]).absolute().parents[3]
