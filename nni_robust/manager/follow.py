@@ -21,9 +21,13 @@ _ENDED = ("ERROR", "STOPPED", "VIEWED")
 """Statuses of the manager after which nothing more happens."""
 
 _PATIENCE = 3
-"""Polls in a row that must agree before silence, or a tuner without trials, counts as the end.
+"""Polls in a row without an answer, or with ``DONE``, that count as the end."""
 
-The manager starts a waiting trial within half a second, unseen over REST until then.
+_UNSEEN = 15
+"""Polls in a row with an exhausted tuner and no unfinished trial that count as the end.
+
+The manager does not list a trial before it has started it, which may take seconds on a busy
+machine.
 """
 
 
@@ -70,7 +74,8 @@ def follow(
                 settled = settled + 1 if _idle(seen) and len(seen.trials) == len(last.trials) else 0
                 last = seen
                 progress.show(last)
-            if last.status in _ENDED or settled >= _PATIENCE:
+            patience = _PATIENCE if last.status == "DONE" else _UNSEEN
+            if last.status in _ENDED or settled >= patience:
                 return outcome_of(experiment, last, last.status)
             if silent >= _PATIENCE:
                 return outcome_of(experiment, last, _status_of_a_lost_manager(experiment))

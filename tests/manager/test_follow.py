@@ -177,6 +177,13 @@ def test_a_trial_that_waits_unseen_in_the_manager_is_waited_for(manager, experim
     assert quick(experiment).succeeded == 2
 
 
+def test_the_first_trial_of_an_exhausted_tuner_is_waited_for(manager, experiment):
+    manager.statuses = ["TUNER_NO_MORE_TRIAL"]
+    first = trial(0, "SUCCEEDED", final=0.5)
+    manager.trials = lambda polls: [] if polls < 12 else [first]
+    assert quick(experiment).succeeded == 1
+
+
 def test_failed_trials_of_a_tuner_without_more_are_failure(manager, experiment):
     manager.statuses = ["TUNER_NO_MORE_TRIAL"]
     manager.trials = [trial(0, "FAILED")]
