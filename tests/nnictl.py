@@ -1,4 +1,4 @@
-"""Real experiments for the tests: NNI's own manager, in a home folder that goes with the test."""
+"""Real experiments for the tests: NNI's own manager, with a home folder for each test."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
 import yaml
 
+from nni_robust.manager.client import Client, Trial
 from nni_robust.manager.experiments import ExperimentEntry
-from nni_robust.manager.follow import Outcome, follow
+from nni_robust.manager.follow import follow
+from nni_robust.manager.outcome import Outcome
 
 
 def free_port() -> int:
-    """Choose a port on which nobody listens."""
+    """Return a port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -38,7 +39,7 @@ class Nnictl:
     home: Path
 
     def __call__(self, *arguments: str, timeout: float = 120) -> str:
-        """Run it with the environment's Python first in PATH, as trials say ``python3``."""
+        """Run it with the environment's Python first in PATH, because trials say ``python3``."""
         programs = Path(sys.executable).parent
         done = subprocess.run(
             [programs / "nnictl", *arguments],
@@ -57,20 +58,20 @@ class Nnictl:
         return done.stdout
 
     def manifest(self) -> dict[str, Any]:
-        """Read NNI's list of experiments."""
+        """Return NNI's list of experiments."""
         return dict(json.loads((self.home / "nni-experiments" / ".experiment").read_text()))
 
 
 @dataclass
 class Experiment:
-    """A running experiment, and what its manager tells."""
+    """A running experiment, and what its manager knows of it."""
 
     nnictl: Nnictl
     entry: ExperimentEntry
 
     @classmethod
     def of(cls, nnictl: Nnictl, experiment_id: str, port: int) -> Experiment:
-        """Take what :func:`running_experiment` yields."""
+        """Return the experiment that :func:`running_experiment` yields."""
         directory = nnictl.home / "nni-experiments" / experiment_id
         return cls(nnictl, ExperimentEntry(experiment_id, "", port, "", directory))
 
@@ -78,17 +79,14 @@ class Experiment:
     def results(self) -> Path:
         return self.entry.directory / "results"
 
-    def jobs(self) -> list[dict[str, Any]]:
-        jobs = requests.get(f"{self.entry.api}/trial-jobs", timeout=20).json()
-        return [job | {"record": json.loads(job["hyperParameters"][0])} for job in jobs]
+    def trials(self) -> list[Trial]:
+        return Client(self.entry.address).trials()
 
-    def stages(self, status: str) -> list[str]:
-        jobs = [job for job in self.jobs() if job["status"] == status]
-        return [job["record"]["parameters"].get("stage") for job in jobs]
+    def stages(self, status: str) -> list[str | None]:
+        return [trial.stage for trial in self.trials() if trial.status == status]
 
-    def reports(self, kind: str = "PERIODICAL") -> list[dict[str, Any]]:
-        metrics = requests.get(f"{self.entry.api}/metric-data", timeout=20).json()
-        return [json.loads(json.loads(m["data"])) for m in metrics if m["type"] == kind]
+    def intermediates(self) -> list[dict[str, Any]]:
+        return [report for trial in self.trials() for report in trial.intermediates]
 
     def end(self) -> Outcome:
         return follow(self.entry, timeout=400)
@@ -96,7 +94,7 @@ class Experiment:
     def wait_until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 200
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain; trials: {self.jobs()}"
+            assert time.monotonic() < deadline, f"waited in vain; trials: {self.trials()}"
             time.sleep(0.5)
 
     def stop_and_resume(self) -> None:
@@ -106,7 +104,7 @@ class Experiment:
 
 @contextlib.contextmanager
 def running_experiment(config: dict[str, Any], folder: Path) -> Iterator[tuple[Nnictl, str, int]]:
-    """Start an experiment below an empty folder; stop it in the end.
+    """Start an experiment below an empty folder, and stop it at the end.
 
     Yields ``nnictl``, the experiment's identifier and its port. The home folder is
     ``folder / "home"``; relative paths in the configuration start from *folder*.

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from nnictl import running_experiment
 from webui import (
     browser,
@@ -18,6 +16,7 @@ from webui import (
     trial_rows,
 )
 
+from nni_robust.manager.client import Client
 from nni_robust.manager.experiments import ExperimentEntry
 from nni_robust.manager.follow import follow
 
@@ -37,7 +36,7 @@ nni.report_final_result({"default": parameters["width"] / 100, "clean": paramete
 
 
 def config(folder: Path) -> dict[str, Any]:
-    """Settings of a full grid: every operation with every width, one quarter of them failing."""
+    """Return settings of a full grid: every operation with every width; a quarter of them fail."""
     (folder / "trial.py").write_text(TRIAL)
     widths = list(range(1, 9))
     return {
@@ -59,10 +58,7 @@ def test_the_page_shows_what_the_manager_tells(tmp_path):
     with running_experiment(config(tmp_path), tmp_path) as (_, experiment_id, port):
         experiment = ExperimentEntry(experiment_id, "toy", port, "", tmp_path)
         assert follow(experiment, timeout=300).status == "DONE"
-        told = {
-            trial["trialJobId"]: trial
-            for trial in requests.get(f"{experiment.api}/trial-jobs", timeout=20).json()
-        }
+        told = {trial.id: trial for trial in Client(experiment.address).trials()}
         with browser() as page:
             open_page(page, port, "overview")
             screenshot(page, tmp_path / "overview.png")
@@ -73,15 +69,13 @@ def test_the_page_shows_what_the_manager_tells(tmp_path):
             rows = trial_rows(page)
             assert [row["ID"] for row in rows] == list(told)
             assert [row["Trial No."] for row in rows] == [str(n) for n in range(32)]
-            assert [row["Status"] for row in rows] == [t["status"] for t in told.values()]
+            assert [row["Status"] for row in rows] == [trial.status for trial in told.values()]
             assert Counter(row["Status"] for row in rows) == {"SUCCEEDED": 24, "FAILED": 8}
 
             for row in rows[-3:]:
-                job = told[row["ID"]]
-                noted = json.loads(job["hyperParameters"][0])["parameters"]
-                assert trial_parameters(page, row["ID"]) == noted
-                final = json.loads(json.loads(job["finalMetricData"][0]["data"]))
-                assert row["Default metric"] == f"{final['default']} (FINAL)"
+                trial = told[row["ID"]]
+                assert trial_parameters(page, row["ID"]) == trial.parameters
+                assert row["Default metric"] == f"{trial.default} (FINAL)"
 
             axes = parallel_axes(page)
             assert list(axes) == ["edge_0_2", "width", "default", "clean"]

@@ -1,8 +1,8 @@
 """NNI's web page in a real browser, for the tests marked ``browser``.
 
-The page is Chromium's own, the system's; nothing is downloaded. Everything that is not on this
-machine is refused, so that a test sees what a user without network sees (the icons are empty boxes
-then, since NNI takes their font from a public site).
+The browser is the system's Chromium; nothing is downloaded. Every request that would leave this
+machine is refused, so a test sees what a user without network sees (the icons are empty boxes
+then, because NNI loads their font from a public site).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page, Route
 
 ROUTES = {"overview": "oview", "detail": "detail", "experiments": "experiment"}
-"""What NNI calls its pages in their addresses."""
+"""Names of NNI's pages in their addresses."""
 
-# What each shows once it is drawn.
+# What each page contains once it is drawn.
 _DRAWN = {
     "overview": ".overview",
     "detail": "#tableList",
@@ -46,7 +46,7 @@ _ROW = "#tableList [data-automationid=DetailsRow]"
 
 @contextlib.contextmanager
 def browser() -> Iterator[Page]:
-    """Open a page in the system's Chromium; skip the test where there is none."""
+    """Open a page in the system's Chromium; skip the test if there is none."""
     playwright = pytest.importorskip("playwright.sync_api")
     names = ("chromium", "chromium-browser", "google-chrome")
     program = next(filter(None, map(shutil.which, names)), None)
@@ -71,17 +71,22 @@ def _only_this_machine(route: Route) -> None:
 
 
 def open_page(page: Page, port: int, which: str) -> None:
-    """Go to one page of an experiment's web page, one of `ROUTES`, and wait until it is drawn."""
+    """Open one page of an experiment, one of `ROUTES`, and wait until it is drawn."""
     page.goto(f"http://127.0.0.1:{port}/{ROUTES[which]}")
     page.wait_for_selector(_DRAWN[which])
 
 
+def best_metric(page: Page) -> float:
+    """Return the best metric that the overview page shows."""
+    return float(page.locator(".bestMetric .focus-text").inner_text())
+
+
 def trial_rows(page: Page) -> list[dict[str, str]]:
-    """Read the trial table of the detail page: column title to text, as shown.
+    """Return the rows of the detail page's trial table, from column title to text.
 
     The columns are "Trial No.", "ID", "Duration", "Status" and "Default metric", unless a user
-    chose others. The table is set to show all trials, and scrolled through, since it draws only
-    what is near the window.
+    chose others. The table is set to show all trials and is scrolled through, because it draws
+    only what is near the window.
     """
     table = page.locator("#tableList")
     table.locator(".ms-Dropdown").click()
@@ -115,7 +120,7 @@ def trial_rows(page: Page) -> list[dict[str, str]]:
 
 
 def trial_parameters(page: Page, trial_id: str) -> dict[str, Any]:
-    """Open a trial in the table of the detail page, and read its tab "Parameters"."""
+    """Return the parameters that the detail page shows for a trial."""
     details = open_trial(page, trial_id)
     details.get_by_role("tab", name="Parameters").click()
     tree = details.locator(".bgHyper > ul > li > ul")
@@ -134,14 +139,14 @@ def trial_parameters(page: Page, trial_id: str) -> dict[str, Any]:
 
 
 def _decoded(tree: Any) -> Any:
-    """Turn the leaves of a tree, which the page writes as JSON, into values."""
+    """Return a tree with its leaves, which the page writes as JSON, as values."""
     if isinstance(tree, dict):
         return {key: _decoded(value) for key, value in tree.items()}
     return json.loads(tree)
 
 
 def open_trial(page: Page, trial_id: str) -> Locator:
-    """Unfold a trial in the table of the detail page, and give what it unfolds to."""
+    """Unfold a trial in the table of the detail page, and return what becomes visible."""
     row = page.locator(_ROW).filter(has=page.get_by_text(trial_id, exact=True))
     details = row.locator("xpath=..").locator(".openRow")
     if details.count() == 0:
@@ -151,9 +156,9 @@ def open_trial(page: Page, trial_id: str) -> Locator:
 
 
 def parallel_axes(page: Page) -> dict[str, list[str]]:
-    """Read the axes of the hyper-parameter chart of the detail page: title to tick labels.
+    """Return the axes of the detail page's hyper-parameter chart, from title to tick labels.
 
-    The chart shows succeeded trials alone, and nothing before there is one.
+    The chart shows only succeeded trials, and nothing before there is one.
     """
     page.get_by_role("tab", name="Hyper-parameter").click()
     page.wait_for_selector(".parcoords .dimension .label")
@@ -166,7 +171,7 @@ def parallel_axes(page: Page) -> dict[str, list[str]]:
 
 
 def lines_are_drawn(page: Page) -> bool:
-    """Whether the hyper-parameter chart, once opened, has lines: it keeps its axes without."""
+    """Whether the hyper-parameter chart, once opened, has lines: it may have only axes."""
     return bool(
         page.locator(".parcoords canvas.foreground").evaluate(
             """canvas => canvas.getContext("2d")
@@ -176,6 +181,6 @@ def lines_are_drawn(page: Page) -> bool:
 
 
 def screenshot(page: Page, path: Path) -> None:
-    """Save the whole page as a PNG file, from its top, where the head line belongs."""
+    """Save the whole page as a PNG file, scrolled to the top, where the headline belongs."""
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=path, full_page=True)

@@ -25,7 +25,8 @@ def run(given: argparse.Namespace) -> int:
     print(f"experiment {experiment.id}: http://localhost:{experiment.port}", file=sys.stderr)
     outcome = follow(experiment, timeout=given.timeout)
     print(outcome.message)
-    results = experiment.directory / "results"
-    if outcome.exit_status == 0 and results.is_dir():
-        print(f"\n{results_summary(results)}")
+    if outcome.results is not None:
+        print(
+            f"\n{results_summary(outcome.results)}" if not outcome.exit_status else outcome.results
+        )
     return outcome.exit_status

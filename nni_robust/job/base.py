@@ -18,6 +18,7 @@ from nni_robust.evaluator.report_to_nni import report_final
 from nni_robust.evaluator.suite import check_suite
 from nni_robust.job.journal import Journal
 from nni_robust.results.files import SearchFiles
+from nni_robust.space import reported
 
 Metrics = dict[str, float]
 
@@ -167,7 +168,7 @@ class Job(ABC):
                 reason = f"{type(error).__name__}: {error}"
                 journal.note(self.stage, self.sample, error=reason)
                 raise
-        report_final(metrics)
+        report_final(reported(self.stage, metrics))
         return metrics
 
 

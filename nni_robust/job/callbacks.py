@@ -17,7 +17,7 @@ from nni_robust.job.base import Metrics
 from nni_robust.job.measure import Probe, Screen, mean_metrics
 from nni_robust.oneshot.racl_module import RACLModule
 from nni_robust.results.weights import save_weights
-from nni_robust.space import sampler_of
+from nni_robust.space import reported, sampler_of
 
 SHORT_NAMES = {
     "constraint": "c",
@@ -39,18 +39,23 @@ class MeasurePerEpoch(pl.Callback):  # type: ignore[misc]  # Lightning is untype
         Prefix of the metrics in the log.
     measure
         Maps the Lightning module to metrics.
+    stage
+        Stage of the search that reports them.
     """
 
-    def __init__(self, prefix: str, measure: Callable[[Any], Metrics]) -> None:
+    def __init__(
+        self, prefix: str, measure: Callable[[Any], Metrics], stage: str = "candidate"
+    ) -> None:
         self.prefix = prefix
         self.measure = measure
+        self.stage = stage
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure after an epoch."""
         metrics = self.measure(pl_module)
         pl_module.log_dict({f"{self.prefix}/{name}": value for name, value in metrics.items()})
         loss = float(trainer.callback_metrics["train_loss"])
-        report_intermediate({**metrics, "loss": loss})
+        report_intermediate(reported(self.stage, {**metrics, "loss": loss}))
 
 
 class SubnetworksPerEpoch(MeasurePerEpoch):
@@ -68,7 +73,7 @@ class SubnetworksPerEpoch(MeasurePerEpoch):
     """
 
     def __init__(self, screen: Screen) -> None:
-        super().__init__("subnetworks", lambda module: self.look(module.model))
+        super().__init__("subnetworks", lambda module: self.look(module.model), "supernet")
         self.screen = screen
         self.last: Metrics | None = None
         self._samples: list[dict[str, Any]] = []
@@ -76,7 +81,7 @@ class SubnetworksPerEpoch(MeasurePerEpoch):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the untrained supernet."""
         if trainer.current_epoch == 0:
-            report_intermediate(self.look(pl_module.model))
+            report_intermediate(reported(self.stage, self.look(pl_module.model)))
 
     def look(self, supernet: ModelSpace) -> Metrics:
         """Return the mean accuracies of the subnetworks."""

@@ -33,7 +33,7 @@ from nni_robust.results.files import (
 )
 from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.settings.description import describe, describe_call
-from nni_robust.space import STAGE, SUBNETWORKS, Stage
+from nni_robust.space import STAGE, SUBNETWORKS, Stage, reported
 from nni_robust.training import Recipe
 
 
@@ -198,7 +198,7 @@ class StageTrial(Job):
                     size = network_size(network, space, sample)
                     metrics = {**self.screen.probe.measure(network), **fsp, **size}
                     journal.note("screen", sample, metrics, details=cells)
-            report_intermediate({**metrics, "index": index})
+            report_intermediate(reported("screen", {**metrics, "index": index}))
             measured.append(metrics)
         return mean_metrics(measured)
 

@@ -1,109 +1,211 @@
-"""NNI's manager, through its REST interface, as the strategy host deals with it."""
+"""The one client of NNI's REST server: what a manager knows of an experiment and its trials."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlparse
 
-from nni_robust.manager.experiments import UNFINISHED, decode_report, local_session
+import requests
+from nni.experiment.data import TrialMetricData
 
-_TIMEOUT = 30.0  # seconds; the manager answers in milliseconds, unless it is being stopped
+_TIMEOUT = 30.0  # seconds; a manager answers in milliseconds unless it is being stopped
+_UNFINISHED = ("WAITING", "RUNNING", "UNKNOWN", "ADD_RESUMED")
 
 
 @dataclass(frozen=True)
-class PastTrial:
-    """A trial of an experiment that is resumed.
+class Trial:
+    """A trial as the manager describes it.
 
     Attributes
     ----------
-    parameter_id
-        The number under which it was submitted.
+    id, number
+        NNI's identifier, and the "Trial No." of the web page (which NNI assigns twice after a
+        resume).
     status
-        NNI's word, such as ``RUNNING`` or ``SUCCEEDED``.
-    intermediates, final
-        What it has reported; ``final`` is None if it has not.
+        ``WAITING``, ``RUNNING``, ``SUCCEEDED``, ``FAILED``, ``USER_CANCELED``, ...
+    parameter_id, parameters
+        The parameters it runs, and the number under which a tuner submitted them. If the trial
+        has reported nothing, those that NNI meant to give it. None and empty for a trial without
+        parameters.
+    intermediates
+        The intermediate reports, in order.
+    final
+        The final report, None if there is none.
+    directory
+        Folder with its logs, None if the manager does not name one.
     """
 
-    parameter_id: int
+    id: str
+    number: int | None
     status: str
-    intermediates: list[Any]
-    final: Any
+    parameter_id: int | None
+    parameters: dict[str, Any]
+    intermediates: tuple[Any, ...] = ()
+    final: Any = None
+    directory: Path | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether it came to its end, well or not."""
-        return self.status not in UNFINISHED
+    def finished(self) -> bool:
+        """Whether it has ended, successfully or not."""
+        return self.status not in _UNFINISHED
+
+    @property
+    def stage(self) -> str | None:
+        """Stage of the search that the trial carries out, None if its search has no stages."""
+        return self.parameters.get("stage")
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The final report; a plain number is ``default``. Empty if there is none."""
+        return _as_dict(self.final)
+
+    @property
+    def default(self) -> float | None:
+        """The final metric that NNI ranks trials by, None if it is missing or not a number."""
+        return _as_number(self.metrics.get("default"))
+
+    @property
+    def latest(self) -> float | None:
+        """The ``default`` or ``robust`` of the latest report that has one, None if none has."""
+        for report in reversed([*self.intermediates, self.final]):
+            metrics = _as_dict(report)
+            value = _as_number(metrics.get("default", metrics.get("robust")))
+            if value is not None:
+                return value
+        return None
 
 
-class Manager:
-    """The manager of the experiment that this process belongs to.
+class Status(NamedTuple):
+    """State of a manager: NNI's word, such as ``RUNNING`` or ``DONE``, and its errors."""
+
+    name: str
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Client:
+    """Connection to the manager of one experiment.
 
     Parameters
     ----------
-    channel
-        The URL of the tuner's command channel, ``ws://localhost:8080/tuner``.
+    address
+        Where the manager listens: ``http://localhost:8080``, plus ``/PREFIX`` if ``nnictl create``
+        was given a ``--url_prefix``.
     """
 
-    def __init__(self, channel: str) -> None:
-        url = urlparse(channel)
-        self._base = f"http://{url.netloc}{url.path.removesuffix('/tuner')}/api/v1/nni"
-        self._session = local_session()
+    address: str
 
-    def experiment(self) -> dict[str, Any]:
-        """Give the experiment's profile: its id, and the configuration in ``params``."""
+    @classmethod
+    def of_channel(cls, channel: str) -> Client:
+        """Return the client that belongs to a command channel that NNI gave this process.
+
+        Parameters
+        ----------
+        channel
+            ``ws://localhost:8080/tuner`` in a tuner, ``ws://localhost:8080/env/ID`` in a trial.
+        """
+        url = urlparse(channel)
+        return cls(f"http://{url.netloc}{url.path.removesuffix('/tuner').split('/env/')[0]}")
+
+    def status(self) -> Status:
+        """Return the state of the experiment."""
+        answer = self._get("check-status")
+        return Status(answer["status"], tuple(answer["errors"]))
+
+    def profile(self) -> dict[str, Any]:
+        """Return the experiment's profile: its ``id``, and its configuration in ``params``."""
         return dict(self._get("experiment"))
 
-    def status(self) -> str:
-        """Give the experiment's status, such as ``RUNNING``."""
-        return str(self._get("check-status")["status"])
+    def trials(self) -> list[Trial]:
+        """Return all trials in the order in which they were started."""
+        jobs = self._get("trial-jobs")  # first: a trial that has ended has sent its reports
+        reports: dict[str, list[TrialMetricData]] = {}
+        metrics = [TrialMetricData(**metric) for metric in self._get("metric-data")]
+        for metric in sorted(metrics, key=lambda metric: int(metric.sequence)):
+            reports.setdefault(metric.trialJobId, []).append(metric)
+        records = {record["parameter_id"]: record for record in filter(None, map(_record, jobs))}
+        return [_trial(job, reports.get(job["trialJobId"], []), records) for job in jobs]
 
-    def past_trials(self) -> list[PastTrial]:
-        """List the trials of submitted parameters, with what they have reported."""
-        reported: dict[str, list[dict[str, Any]]] = {}
-        for metric in self._get("metric-data"):
-            reported.setdefault(metric["trialJobId"], []).append(metric)
-        jobs = [job for job in self._get("trial-jobs") if _parameter_id(job) is not None]
-        return [_read_trial(job, reported.get(job["trialJobId"], [])) for job in jobs]
+    def record(self, trial_id: str) -> dict[str, Any] | None:
+        """Return ``parameter_id`` and ``parameters`` of a trial, None if not yet on record."""
+        try:
+            return _record(self._get(f"trial-jobs/{trial_id}"))
+        except requests.HTTPError:
+            return None
 
     def publish_search_space(self, search_space: dict[str, Any]) -> None:
-        """Let the web page show these axes."""
+        """Set the axes that the web page shows."""
         self._update("SEARCH_SPACE", searchSpace=search_space)
 
     def limit_trials(self, number: int) -> None:
-        """Set ``maxTrialNumber``; when so many trials have ended, NNI is DONE."""
+        """Set ``maxTrialNumber``; the experiment is DONE once that many trials have ended."""
         self._update("MAX_TRIAL_NUM", maxTrialNumber=number)
 
     def _update(self, kind: str, **params: Any) -> None:
-        profile = self.experiment()
+        profile = self.profile()
         profile["params"].update(params)
-        answer = self._session.put(
-            f"{self._base}/experiment",
-            params={"update_type": kind},
-            json=profile,
-            timeout=_TIMEOUT,
-        )
+        self._request("PUT", "experiment", params={"update_type": kind}, json=profile)
+
+    def _get(self, path: str) -> Any:
+        return self._request("GET", path).json()
+
+    def _request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        url = f"{self.address}/api/v1/nni/{path}"
+        with requests.Session() as session:
+            session.trust_env = False  # the manager is local: a proxy would not find it
+            answer = session.request(method, url, timeout=_TIMEOUT, **arguments)
         answer.raise_for_status()
-
-    def _get(self, what: str) -> Any:
-        answer = self._session.get(f"{self._base}/{what}", timeout=_TIMEOUT)
-        answer.raise_for_status()
-        return answer.json()
+        return answer
 
 
-def _parameter_id(job: dict[str, Any]) -> int | None:
-    """Read the parameter id, None for a trial that a user added by hand on NNI's page."""
-    parameters = job.get("hyperParameters")
-    return json.loads(parameters[0])["parameter_id"] if parameters else None
+def _record(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what NNI noted as a trial's parameters; None if a user added it without any."""
+    noted = job.get("hyperParameters")  # JSON strings inside JSON
+    return json.loads(noted[0]) if noted else None
 
 
-def _read_trial(job: dict[str, Any], metrics: list[dict[str, Any]]) -> PastTrial:
-    metrics = sorted(metrics, key=lambda metric: int(metric["sequence"]))
-    finals = [decode_report(m["data"]) for m in metrics if m["type"] == "FINAL"]
-    return PastTrial(
-        parameter_id=int(_parameter_id(job) or 0),
+def _trial(
+    job: dict[str, Any], reports: list[TrialMetricData], records: dict[int, dict[str, Any]]
+) -> Trial:
+    """Read one element of ``/trial-jobs``.
+
+    NNI hands out parameters in the order in which trials ask for them, but notes them in the
+    order in which it started the trials: of trials that start together, one may run the
+    parameters noted for another. Reports carry the id of the parameters actually run.
+    """
+    noted = _record(job) or {"parameter_id": None, "parameters": {}}
+    ran = [records[int(r.parameterId)] for r in reports if _names(r.parameterId, records)]
+    record = ran[-1] if ran else noted
+    finals = [report.data for report in reports if report.type == "FINAL"]
+    folder = job.get("logPath")
+    return Trial(
+        id=job["trialJobId"],
+        number=job.get("sequenceId"),
         status=job["status"],
-        intermediates=[decode_report(m["data"]) for m in metrics if m["type"] == "PERIODICAL"],
+        parameter_id=record["parameter_id"],
+        parameters=record["parameters"],
+        intermediates=tuple(report.data for report in reports if report.type == "PERIODICAL"),
         final=finals[-1] if finals else None,
+        directory=Path(folder) if folder else None,
     )
+
+
+def _names(parameter_id: Any, records: dict[int, dict[str, Any]]) -> bool:
+    """Whether a report names parameters that are on record."""
+    return str(parameter_id).isdecimal() and int(parameter_id) in records
+
+
+def _as_dict(report: Any) -> dict[str, Any]:
+    """Return a report as a dict; a plain number is its ``default``."""
+    if isinstance(report, dict):
+        return report
+    return {} if report is None else {"default": report}
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a finite number as float, None for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

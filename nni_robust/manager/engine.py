@@ -3,70 +3,86 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from nni.nas.execution import ExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
+from nni.nas.strategy import Strategy
 
-from nni_robust.manager.client import Manager, PastTrial
-from nni_robust.manager.display import Display
-from nni_robust.manager.trial_input import Task, read_task, submitted_tasks
+from nni_robust.manager.client import Client, Trial
+from nni_robust.manager.page_axes import PageAxes
+from nni_robust.manager.strategy_state import load_state, save_state
+from nni_robust.manager.trial_input import TrialInput, read_trial_input, submitted_ids
 
 _logger = logging.getLogger(__name__)
 
 
 class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
-    """Turn submitted models into trials, and what trials report into the events of models.
+    """Turn submitted models into trials, and the reports of trials into events of models.
+
+    Whenever a trial is submitted or has ended, the strategy's state is saved.
 
     Parameters
     ----------
     space
         The simplified space, with its evaluator.
-    manager
-        The manager, asked for its budget and for past trials.
+    strategy
+        The strategy whose models these are.
+    client
+        The manager, which is asked for its budget and for past trials.
     send
         Sends a new trial to the manager: ``send(parameter_id, parameters)``.
-    task
-        Makes the task of a sample.
     results
-        Folder of the results, tasks included.
+        Folder of the results, including the inputs of the trials.
+    settings
+        The sections of the search file, which every trial gets.
+    concurrency
+        Number of trials that share the machine.
     """
 
     def __init__(
         self,
         space: ExecutableModelSpace,
+        strategy: Strategy,
         *,
-        manager: Manager,
+        client: Client,
         send: Callable[[int, dict[str, Any]], None],
-        task: Callable[[dict[str, Any]], Task],
         results: Path,
+        settings: Mapping[str, Any],
+        concurrency: int,
     ) -> None:
         super().__init__()
         self.space = space
-        self.display = Display(space)
-        self._manager = manager
+        self.strategy = strategy
+        self.axes = PageAxes(space)
+        self._client = client
         self._send = send
-        self._task = task
         self._results = results
+        self._settings = dict(settings)
+        self._concurrency = concurrency
         self._models: dict[int, ExecutableModelSpace] = {}
-        self._past: dict[int, PastTrial] = {}
+        self._past: dict[int, Trial] = {}
         self._ended: set[int] = set()
         self._workers = 0
+        self._lock = threading.Lock()  # trials end in one thread, and are submitted in another
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
         """Send each model as a trial."""
         for model in models:
             parameter_id = max(self._models, default=-1) + 1
-            self._task(dict(model.sample)).write(self._results, parameter_id)
+            TrialInput(
+                sample=dict(model.sample), settings=self._settings, concurrency=self._concurrency
+            ).write(self._results, parameter_id)
             self._models[parameter_id] = model
             model.status = ModelStatus.Training
             self._submit(parameter_id)
 
     def list_models(self, status: ModelStatus | None = None) -> Iterable[ExecutableModelSpace]:
-        """List the models submitted so far, by those of a status."""
+        """Return the models submitted so far, optionally only those of a status."""
         models = list(self._models.values())
         return [model for model in models if status is None or model.status == status]
 
@@ -76,9 +92,9 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
 
     def budget_available(self) -> bool:
         """Whether the manager would still run a new trial."""
-        if self._manager.status() not in ("INITIALIZED", "RUNNING", "TUNER_NO_MORE_TRIAL"):
+        if self._client.status().name not in ("INITIALIZED", "RUNNING", "TUNER_NO_MORE_TRIAL"):
             return False
-        limit = self._manager.experiment()["params"].get("maxTrialNumber")
+        limit = self._client.profile()["params"].get("maxTrialNumber")
         return limit is None or len(self._models) < limit
 
     def add_workers(self, number: int) -> None:
@@ -87,44 +103,37 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
 
     @property
     def ended(self) -> set[int]:
-        """Parameter ids of the trials whose end the strategy has been told of."""
+        """Parameter ids of the trials whose end the strategy knows."""
         return set(self._ended)
 
-    def load_past_trials(self, told: set[int]) -> list[ExecutableModelSpace]:
-        """Read the trials of an experiment that is resumed.
-
-        Parameters
-        ----------
-        told
-            Parameter ids of the trials whose end the strategy's loaded state knows.
-
-        Returns
-        -------
-        list of models
-            The submitted models whose end the strategy has still to be told of.
-        """
-        # Of two trials of one parameter id, as a resume may leave them, the one that is over.
-        trials = sorted(self._manager.past_trials(), key=lambda trial: trial.over)
-        self._past = {trial.parameter_id: trial for trial in trials}
-        submitted = sorted({*self._past, *submitted_tasks(self._results)})
+    def load_past_trials(self) -> None:
+        """Read the strategy's state and the trials of an experiment that is resumed."""
+        known = load_state(self._state_file, self.strategy)
+        # A resume may leave two trials of one parameter id: take the one that has ended.
+        trials = sorted(self._client.trials(), key=lambda trial: trial.finished)
+        self._past = {t.parameter_id: t for t in trials if t.parameter_id is not None}
+        submitted = sorted({*self._past, *submitted_ids(self._results)})
         for parameter_id in submitted:
-            model = self.space.freeze(read_task(self._results, parameter_id).sample)
+            model = self.space.freeze(read_trial_input(self._results, parameter_id).sample)
             model.status = ModelStatus.Training
             self._models[parameter_id] = model
-        for parameter_id in told & set(submitted):
+        for parameter_id in known & set(submitted):
             past = self._past[parameter_id]
             model = self._models[parameter_id]
-            if past.final is not None:
+            if past.default is not None:
                 model.metrics.final = past.final
-            model.status = _status(past.status)
+            model.status = _model_status(past.status)
             self._ended.add(parameter_id)
-        return [self._models[i] for i in submitted if i not in told]
+        # A strategy of NNI would ignore the results of trials that it does not list as running.
+        running = getattr(self.strategy, "_running_models", None)
+        if isinstance(running, list):
+            running.extend(self._models[i] for i in submitted if i not in known)
 
-    def go_on(self, run_again: set[int]) -> None:
-        """Take up the past trials that the strategy has still to be told of.
+    def continue_past_trials(self, run_again: set[int]) -> None:
+        """Continue the past trials whose end the strategy does not know.
 
-        Those that ended get their events; those that neither ended nor are run again by NNI are
-        submitted again, under their old parameter ids.
+        Those that have ended get their events. Those that have neither ended nor are run again by
+        NNI are submitted again, under their old parameter ids.
 
         Parameters
         ----------
@@ -133,7 +142,7 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         """
         for parameter_id in sorted(set(self._models) - self._ended - run_again):
             past = self._past.get(parameter_id)
-            if past is None or not past.over:
+            if past is None or not past.finished:
                 self._submit(parameter_id)
                 continue
             for metric in past.intermediates:
@@ -152,22 +161,33 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
         self.dispatch_model_event(event(model, value))
 
     def trial_ended(self, parameter_id: int | None, status: str) -> None:
-        """Pass on that a trial is over."""
+        """Pass on that a trial has ended."""
         model = self._models.get(parameter_id)  # type: ignore[arg-type]  # None is nobody's
         if parameter_id is None or model is None:
             _logger.warning("The end of parameters %s, which nobody submitted.", parameter_id)
             return
         _logger.info("Trial of parameters %d ended: %s.", parameter_id, status)
         self._ended.add(parameter_id)
-        self.dispatch_model_event(TrainingEndEvent(model, _status(status)))
+        self.dispatch_model_event(TrainingEndEvent(model, _model_status(status)))
+        self.save()
 
-    def _submit(self, parameter_id: int) -> None:
-        self._workers -= 1
-        self._send(parameter_id, self.display.parameters(self._models[parameter_id].sample))
+    def save(self) -> None:
+        """Write the strategy's state."""
+        with self._lock:
+            save_state(self._state_file, self.strategy, self.ended)
 
     def shutdown(self) -> None:
         """Do nothing: the manager ends the trials."""
 
+    @property
+    def _state_file(self) -> Path:
+        return self._results / "strategy.pkl"
 
-def _status(status: str) -> ModelStatus:
+    def _submit(self, parameter_id: int) -> None:
+        self._workers -= 1
+        self._send(parameter_id, self.axes.parameters(self._models[parameter_id].sample))
+        self.save()
+
+
+def _model_status(status: str) -> ModelStatus:
     return ModelStatus.Trained if status == "SUCCEEDED" else ModelStatus.Failed

@@ -1,47 +1,61 @@
-"""One trial: read what is to be done, do it, report once."""
+"""One trial: read what has to be done, do it, report once."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
 import warnings
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import nni
 import torch
 
+from nni_robust.check import SettingError
 from nni_robust.job.build import build_job, build_search
-from nni_robust.manager.experiments import local_session
-from nni_robust.manager.trial_input import read_task, results_folder
+from nni_robust.manager.client import Client
+from nni_robust.manager.experiments import results_folder
+from nni_robust.manager.trial_input import read_trial_input
 from nni_robust.settings.sections import read_sections
 
 _ATTEMPTS = 20
-_TIMEOUT = 30.0  # seconds
+
+
+def in_trial() -> bool:
+    """Whether NNI's manager has started this process as a trial."""
+    return bool(os.environ.get("NNI_TRIAL_JOB_ID")) and bool(os.environ.get("NNI_OUTPUT_DIR"))
 
 
 def run_trial(directory: str | None) -> None:
-    """Do what NNI's manager asks this process for.
+    """Evaluate the sample that the strategy host has submitted for this trial.
 
     Parameters
     ----------
     directory
         Folder of the results of experiments, or None for NNI's own folder of this experiment.
+
+    Raises
+    ------
+    SettingError
+        If NNI's manager has not started this process, or the trial's input is missing.
     """
+    if not in_trial():
+        raise SettingError(
+            "this command is a trial of an experiment, and only NNI's manager runs it. Start an "
+            "experiment with `nnictl create --config FILE`. To run a whole one-shot search or a "
+            "training in this process, use `nni-robust search FILE` or `nni-robust train FILE`."
+        )
     results = _results(directory)
-    task = read_task(results, int(_own_record()["parameter_id"]))
-    _share_cores(task.concurrency)
+    trial_input = read_trial_input(results, int(_own_record()["parameter_id"]))
+    _share_cores(trial_input.concurrency)
     _quieten()
-    search = build_search(task.settings, directory=results)
-    model = search.executable().freeze(task.sample)
-    model.execute()
+    search = build_search(trial_input.settings, directory=results)
+    search.executable().freeze(trial_input.sample).execute()
 
 
 def run_job(command: str, file: Path, directory: str | None, scale: str | None = None) -> Path:
-    """Run the job of a settings file: in this process, or as a trial of an NNI experiment.
+    """Run the job of a settings file, in this process or as a trial of an NNI experiment.
 
     Parameters
     ----------
@@ -66,25 +80,19 @@ def run_job(command: str, file: Path, directory: str | None, scale: str | None =
         With the path of the key.
     """
     _quieten()
-    parameters: dict[str, Any] = {}
     if in_trial():
-        parameters = _own_record()["parameters"]
+        sections = read_sections(file, parameters=_own_record()["parameters"], scale=scale)
         _share_cores(_concurrency())
-    sections = read_sections(file, parameters=parameters, scale=scale)
-    if in_trial():
         results: Path = _results(directory) / nni.get_trial_id()
     else:
+        sections = read_sections(file, scale=scale)
         results = Path(directory or str(sections.get("directory") or "results"))
     build_job(command, sections, directory=results).run()
     return results
 
 
-def in_trial() -> bool:
-    """Whether NNI's manager has started this process as a trial."""
-    return bool(os.environ.get("NNI_TRIAL_JOB_ID")) and bool(os.environ.get("NNI_OUTPUT_DIR"))
-
-
 def _results(directory: str | None) -> Path:
+    """Return the folder of the results of the experiment that this trial belongs to."""
     # NNI's folder of a trial is EXPERIMENT/environments/local-env/trials/TRIAL.
     experiment = Path(os.environ["NNI_OUTPUT_DIR"]).absolute().parents[3]
     return results_folder(experiment, directory, nni.get_experiment_id())
@@ -99,44 +107,38 @@ def _share_cores(trials: int) -> None:
 def _own_record() -> dict[str, Any]:
     """Receive this trial's parameters: those that the manager has on record.
 
-    NNI's local service hands out parameters in the order in which trials ask, and may so swap
-    those of trials that start together; its records, its web page and a resume go by the order
-    in which they were started.
+    NNI's local service hands out parameters in the order in which trials ask, and so may swap
+    those of trials that start together. Its records, its web page and a resume follow the order
+    in which the trials were started.
     """
     nni.get_next_parameter()
     if os.environ.get("NNI_PLATFORM") != "local":
         return dict(nni.trial._params)
-    trial = f"trial-jobs/{nni.get_trial_id()}"
     for _ in range(_ATTEMPTS):
-        answer = _ask_manager(trial)
-        if answer.get("hyperParameters"):
-            record: dict[str, Any] = json.loads(answer["hyperParameters"][0])
-            nni.trial._params = record  # what NNI labels this trial's reports by
+        record = _client().record(nni.get_trial_id())
+        if record is not None:
+            nni.trial._params = record  # NNI labels this trial's reports with it
             return record
         time.sleep(0.5)  # the manager starts a trial before it writes it down
     raise RuntimeError(f"the manager has no parameters on record for trial {nni.get_trial_id()}.")
 
 
 def _concurrency() -> int:
-    """Trials that share this machine."""
+    """Return the number of trials that share this machine."""
     if os.environ.get("NNI_PLATFORM") != "local":
         return 1
-    return int(_ask_manager("experiment").get("params", {}).get("trialConcurrency", 1))
+    return int(_client().profile()["params"].get("trialConcurrency", 1))
 
 
-def _ask_manager(path: str) -> dict[str, Any]:
-    channel = urlparse(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
-    prefix = channel.path.split("/env/")[0]
-    url = f"http://{channel.netloc}{prefix}/api/v1/nni/{path}"
-    with local_session() as session:
-        answer = session.get(url, timeout=_TIMEOUT)
-    return answer.json() if answer.ok else {}
+def _client() -> Client:
+    return Client.of_channel(os.environ["NNI_TRIAL_COMMAND_CHANNEL"])
 
 
 def _quieten() -> None:
-    noisy = ("pytorch_lightning", "nni.nas.evaluator", "onnx_ir", "onnxscript", "torch.onnx")
-    for name in noisy:
+    for name in ("pytorch_lightning", "onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Lightning advises on data loaders with workers; ours hold the images in memory.
+    # NNI warns that validation loaders are missing; the callbacks measure on validation images.
+    logging.getLogger("nni.nas.evaluator").setLevel(logging.ERROR)
+    # Lightning recommends data loaders with workers; ours hold the images in memory.
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # of Lightning's own making
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # caused by Lightning itself

@@ -1,4 +1,4 @@
-"""What one trial has to do, as a file that host and trial share."""
+"""What one trial has to do, as a file that the strategy host writes and the trial reads."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nni_robust.check import SettingError
 from nni_robust.results.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class TrialInput:
     """A sample, and the settings under which it is evaluated.
 
     Attributes
     ----------
     sample
-        From label to choice, with the stage where there is one.
+        From label to choice, including the stage where there is one.
     settings
         The sections of the search file, as they were written.
     concurrency
-        Trials that share the machine.
+        Number of trials that share the machine.
 
     Notes
     -----
-    A file, since NNI's page draws whatever is among a trial's parameters, and since on a resume
-    NNI keeps the parameters and drops all else.
+    It is a file because NNI's page draws everything that is among a trial's parameters, and
+    because NNI keeps the parameters on a resume and drops everything else.
     """
 
     sample: dict[str, Any]
@@ -34,11 +35,11 @@ class Task:
     concurrency: int
 
     def write(self, results: Path, parameter_id: int) -> None:
-        """Write the file of a trial: whole, or not at all."""
+        """Write the file of a trial: completely, or not at all."""
         write_text(_path(results, parameter_id), json.dumps(asdict(self)))
 
 
-def read_task(results: Path, parameter_id: int) -> Task:
+def read_trial_input(results: Path, parameter_id: int) -> TrialInput:
     """Read what a trial has to do.
 
     Parameters
@@ -50,40 +51,23 @@ def read_task(results: Path, parameter_id: int) -> Task:
 
     Raises
     ------
-    ValueError
-        If there is no file: on another machine, because the folder is not shared.
+    SettingError
+        If there is no such file: on another machine, because the folder is not shared.
     """
     path = _path(results, parameter_id)
     if not path.is_file():
-        raise ValueError(
-            f"the trial's task must lie in {str(path)!r}, but there is no such file. Where "
+        raise SettingError(
+            f"the trial's task must be in {str(path)!r}, but there is no such file. If "
             "`directory` is set in the experiment's file, the trial command must say the same: "
             "`python3 -m nni_robust trial --directory DIRECTORY`, on storage that all machines "
             "share."
         )
-    return Task(**json.loads(path.read_text()))
+    return TrialInput(**json.loads(path.read_text()))
 
 
-def submitted_tasks(results: Path) -> list[int]:
-    """List the parameter ids of all tasks in a folder of results."""
+def submitted_ids(results: Path) -> list[int]:
+    """Return the parameter ids of all trials that were submitted with these results."""
     return [int(path.stem) for path in (results / "tasks").glob("*.json")]
-
-
-def results_folder(experiment_folder: Path, directory: str | None, experiment_id: str) -> Path:
-    """Folder of an experiment's results.
-
-    Parameters
-    ----------
-    experiment_folder
-        NNI's folder of the experiment, where results lie by default.
-    directory
-        Where the user wants them instead: each experiment gets a folder of its own in it.
-    experiment_id
-        NNI's identifier.
-    """
-    if directory is None:
-        return experiment_folder / "results"
-    return Path(directory).expanduser().absolute() / experiment_id
 
 
 def _path(results: Path, parameter_id: int) -> Path:

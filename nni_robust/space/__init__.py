@@ -12,7 +12,14 @@ from nni_robust.space.published import PUBLISHED, Published, published_names
 from nni_robust.space.racl import RACLSpace
 from nni_robust.space.robnet import RobNetSpace
 from nni_robust.space.sampling import Sampler, sampler_of
-from nni_robust.space.stage import STAGE, STAGES, SUBNETWORKS, Stage
+from nni_robust.space.stage import (
+    STAGE,
+    STAGES,
+    SUBNETWORKS,
+    Stage,
+    reported,
+    robust_accuracy,
+)
 
 __all__ = [
     "PUBLISHED",
@@ -31,6 +38,8 @@ __all__ = [
     "Sampler",
     "Stage",
     "published_names",
+    "reported",
+    "robust_accuracy",
     "sampler_of",
     "subset_name",
 ]

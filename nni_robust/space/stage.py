@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nni.mutable import LabeledMutable, Mutable
@@ -16,6 +16,7 @@ SUBNETWORKS = "networks"
 """Key in the sample of a screening trial: the list of samples to measure."""
 
 STAGES = ("supernet", "screen", "candidate", "final")
+_UNRANKED = ("supernet", "screen", "final")
 
 
 class Stage(LabeledMutable):  # type: ignore[misc]  # NNI is untyped
@@ -80,3 +81,27 @@ class Stage(LabeledMutable):  # type: ignore[misc]  # NNI is untyped
     def as_legacy_dict(self) -> dict[str, Any]:
         """Return the form for NNI's tuners: a choice with one value."""
         return {"_type": "choice", "_value": ["candidate"]}
+
+
+def reported(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of a stage in the form in which a trial reports them to NNI.
+
+    NNI ranks trials by ``default``. Of the stages of a search only candidates report it, because
+    all of them are attacked in the same way: by the whole suite, on validation images. The other
+    stages report their value as ``robust``. This holds for final and for intermediate results.
+
+    Examples
+    --------
+    >>> reported("supernet", {"default": 0.5, "clean": 0.8})
+    {'robust': 0.5, 'clean': 0.8}
+    >>> reported("candidate", {"default": 0.5, "clean": 0.8})
+    {'default': 0.5, 'clean': 0.8}
+    """
+    if stage not in _UNRANKED:
+        return dict(metrics)
+    return {"robust" if name == "default" else name: value for name, value in metrics.items()}
+
+
+def robust_accuracy(report: Mapping[str, float]) -> float:
+    """Return the robust accuracy of a report of any stage; see :func:`reported`."""
+    return report["robust"] if "robust" in report else report["default"]

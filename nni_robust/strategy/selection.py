@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.random import RandomState
 
-from nni_robust.space import STAGE, sampler_of
+from nni_robust.space import STAGE, robust_accuracy, sampler_of
 from nni_robust.strategy.trials import Evaluation, Sample, sample_key
 
 _logger = logging.getLogger(__name__)
@@ -94,8 +94,8 @@ def filter_by_fsp(
 
 
 def most_robust(screened: Sequence[Screened], count: int) -> list[Sample]:
-    """Return the samples of highest robust accuracy (``default``), the best first."""
-    ranked = sorted(screened, key=lambda pair: pair[1]["default"], reverse=True)
+    """Return the samples of highest robust accuracy, the best first."""
+    ranked = sorted(screened, key=lambda pair: robust_accuracy(pair[1]), reverse=True)
     return [sample for sample, _ in ranked[:count]]
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace
 
+from nni_robust.space import STAGE
+
 Sample = dict[str, Any]
 
 
@@ -69,6 +71,10 @@ class Trials:
             evaluation.intermediates.append(event.metric)
         else:
             evaluation.ended = True
+            return
+        if event.model.sample[STAGE] != "candidate":
+            # NNI would keep the metric and rank the model by it; only candidates are ranked.
+            event.prevent_default()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the reports of all trials as plain values."""

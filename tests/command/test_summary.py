@@ -93,7 +93,8 @@ def test_a_training_prints_its_summary_unless_it_is_a_trial(trial, tmp_path, mon
 def test_waiting_ends_with_the_summary_of_the_experiment(tmp_path, monkeypatch, capsys):
     leave(tmp_path / "results", "final", num_images=200)
     experiment = SimpleNamespace(id="abc", port=8080, directory=tmp_path)
-    outcome = SimpleNamespace(message="experiment abc is done.", exit_status=0)
+    results = tmp_path / "results"
+    outcome = SimpleNamespace(message="experiment abc is done.", exit_status=0, results=results)
     monkeypatch.setattr("nni_robust.manager.experiments.find_experiment", lambda id: experiment)
     monkeypatch.setattr("nni_robust.manager.follow.follow", lambda *args, timeout: outcome)
     assert main(["wait"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,17 +10,25 @@ from typing import Any
 
 import pytest
 from nnictl import Experiment, running_experiment
-from webui import browser, lines_are_drawn, open_page, parallel_axes, trial_parameters, trial_rows
+from webui import (
+    best_metric,
+    browser,
+    lines_are_drawn,
+    open_page,
+    parallel_axes,
+    trial_parameters,
+    trial_rows,
+)
 
 from nni_robust.job.build import build_search
-from nni_robust.record import read_records
+from nni_robust.record import Record, read_records
 from nni_robust.space.edge import EDGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def config(**sections: Any) -> dict[str, Any]:
-    """Give a small search on synthetic images; sections and keys of NNI replace its own."""
+    """Return a small search on synthetic images; sections and keys of NNI replace its own."""
     class_args = {
         "data": {
             "name": "synthetic",
@@ -51,7 +60,7 @@ def config(**sections: Any) -> dict[str, Any]:
         "maxTrialNumber": 10,
         "trainingService": {"platform": "local"},
         "tuner": {
-            "className": "nni_robust.manager.host.StrategyHost",
+            "className": "nni_robust.StrategyHost",
             "codeDirectory": ".",
             "classArgs": class_args,
         },
@@ -61,7 +70,7 @@ def config(**sections: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Experiment]]:
-    """Start an experiment, which is stopped when the test ends."""
+    """Start an experiment, and stop it when the test ends."""
     running = []
 
     def begin(**sections: Any) -> Experiment:
@@ -76,7 +85,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Experiment]]:
 
 
 def train_supernet(directory: Path) -> Path:
-    """Make weights to inherit."""
+    """Train weights to inherit."""
     sections = config()["tuner"]["classArgs"]
     sections["evaluator"]["supernet_epochs"] = 1
     space = build_search(sections, directory=directory).executable()
@@ -86,38 +95,62 @@ def train_supernet(directory: Path) -> Path:
     return directory / "supernet.pt"
 
 
+def records_of(experiment: Experiment) -> list[Record]:
+    return read_records(experiment.results / "records.jsonl")
+
+
 def assert_every_network_was_evaluated_once(experiment: Experiment) -> None:
-    """Compare the trials by parameter id, and the records by stage and network."""
-    ids = [job["record"]["parameter_id"] for job in experiment.jobs()]
+    """Check parameter ids of trials, and stages and networks of records."""
+    ids = [trial.parameter_id for trial in experiment.trials()]
     assert sorted(ids) == list(range(len(ids)))
-    records = read_records(experiment.results / "records.jsonl")
+    records = records_of(experiment)
     done = Counter((record.stage, str(record.genotype)) for record in records)
     assert set(done.values()) == {1}, done
 
 
 @pytest.mark.browser
-def test_a_whole_search_ends_as_done_and_is_seen_on_the_page(start):
+def test_a_whole_search_ends_as_done_and_is_seen_on_the_page(start, tmp_path):
     experiment = start()
     outcome = experiment.end()
     assert (outcome.exit_status, outcome.status, outcome.succeeded) == (0, "DONE", 6)
-    stages = [job["record"]["parameters"]["stage"] for job in experiment.jobs()]
-    assert Counter(stages) == {"supernet": 1, "screen": 1, "candidate": 3, "final": 1}
+    trials = experiment.trials()
+    assert Counter(trial.stage for trial in trials) == {
+        "supernet": 1,
+        "screen": 1,
+        "candidate": 3,
+        "final": 1,
+    }
     assert_every_network_was_evaluated_once(experiment)
     (chosen,) = experiment.results.glob("final/*")
     names = {path.name for path in chosen.iterdir()}
     assert {"genotype.json", "weights.pt", "network.onnx"} <= names
-    candidate = next(
-        job for job in experiment.jobs() if job["record"]["parameters"]["stage"] == "candidate"
-    )
-    button = experiment.entry.directory / "trials" / candidate["trialJobId"]
+    candidates = [trial for trial in trials if trial.stage == "candidate"]
+    button = experiment.entry.directory / "trials" / candidates[0].id
     assert list((button / "output" / "tensorboard").rglob("events.out.tfevents.*"))
+    best = max(candidates, key=lambda trial: trial.default)
+    assert (outcome.best.id, outcome.results) == (best.id, experiment.results)
+    # A record keeps its key; NNI is told `default` of candidates only.
+    assert [trial.id for trial in trials if trial.default is not None] == [
+        trial.id for trial in candidates
+    ]
+    assert all("default" in record.metrics for record in records_of(experiment))
+
+    exported = tmp_path / "export.json"
+    experiment.nnictl(
+        *("experiment", "export", experiment.entry.id, "--type", "json"),
+        *("--filename", str(exported)),
+    )
+    assert len(json.loads(exported.read_text())) == 6
 
     with browser() as page:
+        open_page(page, experiment.entry.port, "overview")
+        assert best_metric(page) == round(best.default, 6)
         open_page(page, experiment.entry.port, "detail")
-        rows = trial_rows(page)
-        assert [row["Status"] for row in rows] == ["SUCCEEDED"] * 6
-        shown = trial_parameters(page, candidate["trialJobId"])
-        assert shown == candidate["record"]["parameters"]
+        rows = {row["ID"]: row for row in trial_rows(page)}
+        assert [row["Status"] for row in rows.values()] == ["SUCCEEDED"] * 6
+        ranked = {trial_id for trial_id, row in rows.items() if row["Default metric"] != "--"}
+        assert ranked == {trial.id for trial in candidates}
+        assert trial_parameters(page, candidates[0].id) == candidates[0].parameters
         axes = parallel_axes(page)
         edges = [f"edge_{source}_{target}" for source, target in EDGES]
         assert list(axes)[:16] == ["ops", "stage", *edges]
@@ -125,29 +158,29 @@ def test_a_whole_search_ends_as_done_and_is_seen_on_the_page(start):
         assert lines_are_drawn(page)
 
 
-def test_a_search_that_is_stopped_among_the_candidates_goes_on(start):
+def test_a_search_that_is_stopped_among_the_candidates_continues(start):
     experiment = start(trialConcurrency=1)
     experiment.wait_until(lambda: "candidate" in experiment.stages("SUCCEEDED"))
     experiment.wait_until(lambda: "candidate" in experiment.stages("RUNNING"))
-    before = [job["record"]["parameter_id"] for job in experiment.jobs()]
+    before = [trial.parameter_id for trial in experiment.trials()]
     experiment.stop_and_resume()
     outcome = experiment.end()
     assert (outcome.exit_status, outcome.succeeded) == (0, 6)
-    after = [job["record"]["parameter_id"] for job in experiment.jobs()]
+    after = [trial.parameter_id for trial in experiment.trials()]
     assert after[: len(before)] == before
     assert_every_network_was_evaluated_once(experiment)
 
 
-def test_a_supernet_that_is_stopped_goes_on_from_its_last_epoch(start):
+def test_a_supernet_that_is_stopped_continues_from_its_last_epoch(start):
     evaluator = {**config()["tuner"]["classArgs"]["evaluator"], "supernet_epochs": 25}
     experiment = start(evaluator=evaluator)
-    experiment.wait_until(lambda: len(experiment.reports()) >= 4)
+    experiment.wait_until(lambda: len(experiment.intermediates()) >= 4)
     experiment.stop_and_resume()
     outcome = experiment.end()
     assert (outcome.exit_status, outcome.succeeded) == (0, 6)
-    # One look before the training, one after each epoch: an epoch that was cut off is repeated,
-    # all others are done once.
-    epochs = [report for report in experiment.reports() if "index" not in report]
+    # One report before the training and one after each epoch; only an interrupted epoch is
+    # repeated.
+    epochs = [report for report in experiment.intermediates() if "index" not in report]
     candidates = 3
     assert 26 <= len(epochs) - candidates <= 27
     assert_every_network_was_evaluated_once(experiment)
@@ -186,5 +219,5 @@ def test_a_supernet_that_fails_ends_the_experiment_with_the_reason(start):
     outcome = experiment.end()
     assert (outcome.exit_status, outcome.status) == (1, "ERROR")
     assert "the supernet's trial failed" in outcome.message
-    (record,) = read_records(experiment.results / "records.jsonl")
+    (record,) = records_of(experiment)
     assert "training loss became" in record.error

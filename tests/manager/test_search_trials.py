@@ -70,20 +70,19 @@ def test_searches_are_stopped_resumed_and_seen_on_the_page(tmp_path: Path):
     (tmp_path / "search.yml").write_text(yaml.safe_dump(SECTIONS))
     with running_experiment(EXPERIMENT, tmp_path) as started:
         experiment = Experiment.of(*started)
-        # Stopped in the middle of both supernets, after three epochs or more.
-        experiment.wait_until(lambda: len(experiment.reports()) >= 6)
+        # Stop in the middle of both supernets, after three epochs or more.
+        experiment.wait_until(lambda: len(experiment.intermediates()) >= 6)
         experiment.stop_and_resume()
         outcome = experiment.end()
         assert (outcome.exit_status, outcome.status, outcome.succeeded) == (0, "DONE", 2)
 
-        jobs = experiment.jobs()
         records = {
-            job["record"]["parameters"]["row"]["_name"]: read_records(
-                experiment.results / job["trialJobId"] / "records.jsonl"
+            trial.parameters["row"]["_name"]: read_records(
+                experiment.results / trial.id / "records.jsonl"
             )
-            for job in jobs
+            for trial in experiment.trials()
         }
-        # Where a trial was killed while it worked, its record says so.
+        # A trial that was killed while it worked has left a record that says so.
         done = {name: [r for r in stages if r.error is None] for name, stages in records.items()}
         for name, stages in done.items():
             assert [record.stage for record in stages] == ["search", "candidate", "final"], name
@@ -93,9 +92,9 @@ def test_searches_are_stopped_resumed_and_seen_on_the_page(tmp_path: Path):
         assert loose.metrics["var"] > 0
         assert bare.metrics["var"] == 0
 
-        epochs = experiment.reports()
+        epochs = experiment.intermediates()
         supernet = [report for report in epochs if "c" in report]
-        # No epoch is trained twice but the one that was interrupted, and none is left out.
+        # Only an interrupted epoch is trained twice, and none is left out.
         assert 24 <= len(supernet) <= 28
         assert {"default", "clean", "loss", "c", "mu", "var", "dual", "H", "sure"} <= set(
             supernet[0]

@@ -237,7 +237,7 @@ MISTAKES = [
     ("maxTrialNumber", 5, r"maxTrialNumber must be at least 12, the trials of all stages.*got 5"),
     (
         "tuner.className",
-        "nni_robust.manager.host.StrategyHots",
+        "nni_robust.StrategyHots",
         r"tuner\.className must name a class that can be imported.*Did you mean 'nni_robust\.",
     ),
     ("trialCommand", "python3 train.py", r"trialCommand must run this package's trials"),

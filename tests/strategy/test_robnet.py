@@ -11,7 +11,7 @@ from nni.nas.evaluator import Evaluator, MutableEvaluator
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import ModelStatus, SimplifiedModelSpace
 
-from nni_robust.space import STAGE, SUBNETWORKS, RobNetSpace, Stage
+from nni_robust.space import STAGE, SUBNETWORKS, RobNetSpace, Stage, reported
 from nni_robust.strategy import RobNet
 
 SPACE = {"num_cells": 1, "width": 2, "num_classes": 2, "in_channels": 1}
@@ -46,10 +46,9 @@ class Known(MutableEvaluator):
         if sample[STAGE] in self.fail:
             raise RuntimeError("planted")
         for index, network in enumerate(sample.get(SUBNETWORKS, [])):
-            nni.report_intermediate_result(
-                {"default": value(network), "fsp": fsp(network), "index": index}
-            )
-        nni.report_final_result({"default": value(sample)})
+            metrics = {"default": value(network), "fsp": fsp(network), "index": index}
+            nni.report_intermediate_result(reported("screen", metrics))
+        nni.report_final_result(reported(sample[STAGE], {"default": value(sample)}))
 
 
 def value(sample: dict[str, Any]) -> float:
@@ -129,6 +128,13 @@ def test_listed_models_are_candidates_from_best_to_worst():
     assert len(models) == 4
     assert [m.metric for m in models] == sorted((m.metric for m in models), reverse=True)
     assert [m.sample for m in strategy.list_models(limit=1)] == [models[0].sample]
+
+
+def test_only_candidates_have_a_metric_by_which_nni_ranks():
+    strategy = RobNet(num_samples=10, num_candidates=4, num_shards=2)
+    engine = run(strategy, Known())
+    ranked = [model for model in engine.list_models() if model.metric is not None]
+    assert [model.sample[STAGE] for model in ranked] == ["candidate"] * 4
 
 
 def test_the_seed_alone_decides_the_draws():

@@ -1,4 +1,4 @@
-"""How samples look on NNI's web page: one short word an axis."""
+"""How samples look on NNI's web page: one short word per axis."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from nni.mutable.annotation import MutableAnnotation
 from nni_robust.space import STAGE, STAGES, SUBNETWORKS, subset_name
 
 MAX_AXES = 24
-"""More axes than these cannot be read on NNI's parallel-coordinates page."""
+"""NNI's parallel-coordinates page cannot show more axes than these legibly."""
 
 OPS = "ops"
 """Axis of the number of operations that are present."""
 
 ANY = "any"
-"""Stands on every axis of a trial that deals with many networks at once."""
+"""Value on every axis for a trial that handles many networks at once."""
 
 _SHORT = {"identity": "id"}
-"""Words that are too long for the axes: those of neighbours would overlap."""
+"""Short forms of words that would overlap with those of the next axis."""
 
 _ONE_NETWORK = ("candidate", "final")
 
 
-class Display:
-    """Write the samples of a space as NNI's page shows them best.
+class PageAxes:
+    """Translate the samples of a space into values on the axes of NNI's page.
 
-    Every choice is a word on an axis of its own: an edge is ``none``, ``conv``, ``id`` or
-    ``conv+id``. If there are more than :data:`MAX_AXES`, those of one scope become one axis, the
-    share of their operations that are present. A scope that all labels share is left out of the
-    names. The first axis is the number of operations that are present: NNI's page cuts off the
-    words of its first axis, not numbers.
+    Every choice is a word on its own axis: an edge is ``none``, ``conv``, ``id`` or ``conv+id``.
+    If there are more than :data:`MAX_AXES` choices, those of one scope become one axis, the share
+    of their operations that are present. A scope that all labels share is left out of the names.
+    The first axis is the number of operations that are present, because NNI's page cuts off the
+    words of its first axis, but not numbers.
 
     Parameters
     ----------
     space
-        The space, with the evaluator's stage if it has one.
+        The space, including the evaluator's stage if it has one.
     """
 
     def __init__(self, space: Mutable) -> None:
@@ -61,7 +61,7 @@ class Display:
         self._common = f"{scopes.pop()}/" if len(scopes) == 1 else ""
 
     def search_space(self) -> dict[str, Any]:
-        """Describe the axes in the form of NNI's search-space files."""
+        """Return the axes in the format of NNI's search-space files."""
         axes: dict[str, Any] = {}
         if self._subsets and not self._grouped:
             axes[OPS] = {"_type": "uniform", "_value": [0, self._count(None)]}
@@ -75,7 +75,7 @@ class Display:
         return axes
 
     def parameters(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """Write one sample as the parameters of a trial."""
+        """Return one sample as the parameters of a trial: a value for each axis."""
         shown: dict[str, Any] = {}
         if self._subsets and not self._grouped:
             shown[OPS] = self._mean_count(sample)
@@ -91,14 +91,14 @@ class Display:
         return shown
 
     def _mean_count(self, sample: Mapping[str, Any]) -> float:
-        """Count the operations of a network, or of the networks that a trial deals with."""
+        """Return the number of operations of a network, or the mean over the trial's networks."""
         if self._staged and sample[STAGE] == "supernet":
             return self._count(None)
         networks = sample.get(SUBNETWORKS) or [sample]
         return round(sum(self._count(network) for network in networks) / len(networks), 1)
 
     def _count(self, sample: Mapping[str, Any] | None) -> int:
-        """Count the operations that are present; without a sample, those of the space."""
+        """Return the number of operations that are present; without a sample, of the space."""
         return sum(
             len(leaf.values if sample is None else sample[label])
             for label, leaf in self._subsets.items()

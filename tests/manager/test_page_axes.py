@@ -1,23 +1,23 @@
-"""What NNI's page is given: words on axes it can draw."""
+"""Samples become words on axes that NNI's page can draw."""
 
 from __future__ import annotations
 
 from nni.nas.space import SimplifiedModelSpace
 
 from nni_robust.data import Synthetic
-from nni_robust.job.staged import StagedEvaluator
-from nni_robust.manager.display import Display
+from nni_robust.job import Conditions, StagedSearch
+from nni_robust.manager.page_axes import PageAxes
 from nni_robust.space import STAGE, SUBNETWORKS, RobNetSpace
 
 
-def display(tmp_path, **arguments):
+def page_axes(tmp_path, **arguments):
     space = RobNetSpace(**{"num_cells": 3, "width": 4, **arguments})
-    evaluator = StagedEvaluator(data=Synthetic(), directory=str(tmp_path))
-    return space, Display(SimplifiedModelSpace.from_model(space, evaluator))
+    evaluator = StagedSearch(conditions=Conditions(data=Synthetic(), directory=str(tmp_path)))
+    return space, PageAxes(SimplifiedModelSpace.from_model(space, evaluator))
 
 
 def test_an_edge_is_an_axis_of_five_words(tmp_path):
-    _, shown = display(tmp_path)
+    _, shown = page_axes(tmp_path)
     axes = shown.search_space()
     assert list(axes)[:3] == ["ops", "stage", "edge_0_2"]
     assert len(axes) == 16
@@ -26,7 +26,7 @@ def test_an_edge_is_an_axis_of_five_words(tmp_path):
 
 
 def test_a_candidate_is_shown_by_its_edges(tmp_path):
-    space, shown = display(tmp_path)
+    space, shown = page_axes(tmp_path)
     sample = {**space.sample(["1101" + "00" * 11 + "10"]), STAGE: "candidate"}
     parameters = shown.parameters(sample)
     assert parameters["edge_0_2"] == "conv+id"
@@ -38,8 +38,8 @@ def test_a_candidate_is_shown_by_its_edges(tmp_path):
     assert all(value in axes[key]["_value"] for key, value in parameters.items())
 
 
-def test_a_trial_of_many_networks_shows_no_single_one(tmp_path):
-    space, shown = display(tmp_path)
+def test_a_trial_of_many_networks_shows_none_of_them(tmp_path):
+    space, shown = page_axes(tmp_path)
     sample = space.sample(["11" * 14])
     other = space.sample(["10" * 14])
     parameters = shown.parameters({**sample, STAGE: "screen", SUBNETWORKS: [sample, other]})
@@ -48,8 +48,8 @@ def test_a_trial_of_many_networks_shows_no_single_one(tmp_path):
     assert set(parameters.values()) == {"any"}
 
 
-def test_cells_of_their_own_are_shown_by_their_density(tmp_path):
-    space, shown = display(tmp_path, cell_free=True)
+def test_cells_that_differ_are_shown_by_their_density(tmp_path):
+    space, shown = page_axes(tmp_path, cell_free=True)
     genotypes = ["11" * 14, "10" * 14, "00" * 13 + "11"]
     parameters = shown.parameters({**space.sample(genotypes), STAGE: "final"})
     assert parameters == {"stage": "final", "cell_00": 1.0, "cell_01": 0.5, "cell_02": 0.071}
