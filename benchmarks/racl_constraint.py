@@ -47,7 +47,7 @@ from nni_robust.job.build import build_search, read_sections
 from nni_robust.results.chosen import chosen_folders, load_chosen
 
 SECTIONS = read_sections(Path(__file__).parents[1] / "examples" / "racl_search.yml")
-COLUMNS = ("supernet", "derived", "derived_bn", "clean", "pgd20", "apgd", "params_m")
+COLUMNS = ("supernet", "derived", "derived_bn", "clean", "pgd20", "apgd", "num_parameters")
 
 
 def run(seed: int, constrained: bool) -> dict[str, float]:
@@ -70,7 +70,7 @@ def run(seed: int, constrained: bool) -> dict[str, float]:
         "clean": 100 * metrics["test_clean"],
         "pgd20": 100 * metrics["test"],
         "apgd": 100 * result.accuracies()["robust"],
-        "params_m": metrics["params_m"],
+        "num_parameters": metrics["num_parameters"],
     }
 
 

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
@@ -132,6 +133,22 @@ def read_records(path: str | Path) -> list[Record]:
     return records
 
 
+def renamed_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics under today's names; earlier versions wrote ``params_m`` and ``convs``.
+
+    Examples
+    --------
+    >>> renamed_metrics({"clean": 0.5, "params_m": 0.25, "convs": 7.0})
+    {'clean': 0.5, 'num_parameters': 250000, 'num_convolutions': 7.0}
+    """
+    renamed = dict(metrics)
+    if (millions := renamed.pop("params_m", None)) is not None:
+        renamed["num_parameters"] = round(1e6 * millions)
+    if (convolutions := renamed.pop("convs", None)) is not None:
+        renamed["num_convolutions"] = convolutions
+    return renamed
+
+
 def _parse(content: Any, place: str) -> Record:
     if not isinstance(content, dict) or "format" not in content:
         raise _damaged(f"{place} must be a record, an object with the key 'format'.")
@@ -142,6 +159,8 @@ def _parse(content: Any, place: str) -> Record:
             "Read it with the version of nni_robust that wrote it."
         )
     try:
+        if isinstance(content.get("metrics"), dict):
+            content["metrics"] = renamed_metrics(content["metrics"])
         record = Record(**content)
         record.metrics.update({k: math.nan for k, v in record.metrics.items() if v is None})
     except (TypeError, AttributeError) as error:

@@ -72,7 +72,7 @@ def compare(target: Target) -> Comparison:
         )
     worst = accuracies.pop("robust")
     measured = {**accuracies, "default": worst}
-    size = round(1e6 * chosen["metrics"]["params_m"])
+    size = chosen["metrics"]["num_parameters"]
     return Comparison(
         heading=heading(target.label, size, target.genotype or []),
         num_images=len(x),

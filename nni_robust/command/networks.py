@@ -116,7 +116,7 @@ def _network(record: Record, results: Path) -> MeasuredNetwork:
         name = section_label(section)
         options = ", ".join(f"{k}: {v}" for k, v in section.items() if k != "name")
         title = f"{section['name']} ({options})" if options else str(section["name"])
-    millions = record.metrics.get("params_m")
+    size = record.metrics.get("num_parameters")
     accuracies = Accuracies(
         values={name: record.metrics[name] for name in _accuracy_names(record)},
         num_images=record.details.get("num_images"),
@@ -125,7 +125,7 @@ def _network(record: Record, results: Path) -> MeasuredNetwork:
         name=name,
         title=title,
         genotype=record.genotype or [],
-        num_parameters=None if millions is None else round(1e6 * millions),
+        num_parameters=None if size is None else int(size),
         results=results,
         **{"test" if record.stage in _TEST else "validation": accuracies},
     )

@@ -103,7 +103,7 @@ def _metrics(table: PublishedTable, seeds: dict[int, Record]) -> dict[str, SeedS
         counts = {record.details.get("num_images") for record in found}
         num_images = counts.pop() if len(counts) == 1 else None
         interval = None
-        if num_images is not None and metric != "params_m":
+        if num_images is not None and metric != "num_parameters":
             num_right = round(sum(values) / len(values) * num_images)
             interval = accuracy_interval(num_right, num_images)
         summaries[metric] = SeedSummary(values=values, interval=interval)

@@ -26,7 +26,6 @@ def run(given: argparse.Namespace) -> int:
     outcome = follow(experiment, timeout=given.timeout)
     print(outcome.message)
     if outcome.results is not None:
-        print(
-            f"\n{results_summary(outcome.results)}" if not outcome.exit_status else outcome.results
-        )
+        done = outcome.exit_status == 0
+        print(f"\n{results_summary(outcome.results)}" if done else f"results: {outcome.results}")
     return outcome.exit_status

@@ -156,8 +156,8 @@ def mean_metrics(measured: Sequence[Metrics]) -> Metrics:
 def network_size(
     network: nn.Module, space: ModelSpace | None = None, sample: Mapping[str, Any] | None = None
 ) -> Metrics:
-    """Return the number of parameters in millions and, for a RobNet, its density and so on."""
-    size = {"params_m": sum(p.numel() for p in network.parameters()) / 1e6}
+    """Return the number of parameters and, for a RobNet, its density and the like."""
+    size: Metrics = {"num_parameters": sum(p.numel() for p in network.parameters())}
     if sample and isinstance(space, RobNetSpace):
         return {**size, **genotype_metrics(space.genotypes(sample))}
     return size

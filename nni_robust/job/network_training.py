@@ -148,7 +148,7 @@ class NetworkTraining(Job):
         dict
             ``default`` and the other accuracies of the best epoch on validation images; ``test``
             and ``test_clean`` on test images; ``best_epoch``, ``best`` and ``last``, see
-            :func:`train_network`; ``params_m``, parameters in millions.
+            :func:`train_network`; ``num_parameters``.
         """
         known = journal.known(self.stage, {})
         if known is not None and self._weights.is_file():
@@ -175,7 +175,10 @@ class NetworkTraining(Job):
             "test_clean": tested["clean"],
             **found,
         }
-        journal.note(self.stage, {}, metrics)  # last: it marks the training as complete
+        details = {"num_images": self.conditions.num_images("validation")}
+        journal.note(
+            self.stage, {}, metrics, details=details
+        )  # last: it marks the training as done
         return metrics
 
     @property

@@ -215,7 +215,8 @@ class OneShotSearch(Job):
         validated = {**conditions.accuracies(network, "validation"), **size}
         save_weights(conditions.files.candidate(sample), network)
         space = describe(network)
-        journal.note("candidate", sample, validated, space=space)
+        details = {"num_images": conditions.num_images("validation")}
+        journal.note("candidate", sample, validated, details=details, space=space)
         tested = {**conditions.accuracies(network, "test"), **size}
         details = {"num_images": conditions.num_images("test")}
         record = journal.note("final", sample, tested, details=details, space=space)

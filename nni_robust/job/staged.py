@@ -225,7 +225,8 @@ class StageTrial(Job):
         accuracies = self.conditions.accuracies(network, "validation")
         metrics = {**accuracies, **before, **fsp, **network_size(network, space, sample)}
         save_weights(self.conditions.files.candidate(sample), network)
-        journal.note("candidate", sample, metrics, details=cells)
+        details = {"num_images": self.conditions.num_images("validation"), **cells}
+        journal.note("candidate", sample, metrics, details=details)
         return metrics
 
     def _test(self, space: ModelSpace, journal: Journal) -> Metrics:

@@ -17,7 +17,7 @@ from nni_robust.report.figure import save_figure
 _ROBUST = "robust accuracy (%)"
 _AXES = {
     "density": "density",
-    "convs": "convolutions per cell",
+    "num_convolutions": "convolutions per cell",
     "direct": "share of direct edges with a convolution",
 }
 _STAGES = {"screen": "inherited weights", "candidate": "fine-tuned"}
@@ -38,7 +38,7 @@ def draw_convolutions(records: Sequence[Record]) -> Figure:
     """
     figure = _figure(9, 3.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    _scatter_stages(left, records, "convs")
+    _scatter_stages(left, records, "num_convolutions")
     _scatter_stages(right, records, "direct")
     return figure
 
@@ -113,7 +113,7 @@ def draw_size(records: Sequence[Record]) -> Figure:
     points = [
         record
         for record in records
-        if record.stage == "final" and {"params_m", "pgd100"} <= set(record.metrics)
+        if record.stage == "final" and {"num_parameters", "pgd100"} <= set(record.metrics)
     ]
     if not points:
         raise SettingError(
@@ -122,7 +122,7 @@ def draw_size(records: Sequence[Record]) -> Figure:
     figure = _figure(5, 3.6)
     axes = figure.add_subplot()
     for record in points:
-        place = (record.metrics["params_m"], 100 * record.metrics["pgd100"])
+        place = (record.metrics["num_parameters"] / 1e6, 100 * record.metrics["pgd100"])
         axes.scatter(*place, s=18, color="C0")
         name = record.settings.get("network", {}).get("name", "")
         axes.annotate(name, place, (3, 3), textcoords="offset points", fontsize=7)

@@ -17,8 +17,8 @@ class PublishedTable:
     columns
         Maps metrics of our records to headings.
     rows
-        Maps the name of each row to its printed numbers by metric: ``params_m`` in millions, all
-        others in percent. A missing number is not known here.
+        Maps the name of each row to its printed numbers by metric: ``num_parameters`` in
+        millions, all others in percent. A missing number is not known here.
     shares
         Other tables whose trainings also give rows of this one.
     """
@@ -29,7 +29,7 @@ class PublishedTable:
     shares: tuple[str, ...] = ()
 
 
-_SIZE = {"params_m": "size (M)", "clean": "clean"}
+_SIZE = {"num_parameters": "size (M)", "clean": "clean"}
 _FGSM = {"fgsm": "FGSM"}
 _MIM = {"mim20": "MIM"}
 _PGD20, _PGD100 = {"pgd20": "PGD-20"}, {"pgd100": "PGD-100"}
@@ -40,21 +40,21 @@ _COMPARED = ("RobNet-large", "RobNet-free", "RACL", "DenseNet-121", "ResNet-18")
 _CELL_SIZES = {"AmoebaNet": "3.2", "NASNet": "3.8", "DARTS": "3.3", "PC-DARTS": "3.6"}
 
 _ROBNETS = {
-    "ResNet-18": {"params_m": "11.17", "clean": "78.38", "pgd20": "45.60"},
-    "ResNet-50": {"params_m": "23.52"},
-    "WRN-28-10": {"params_m": "36.48", "pgd100": "46.90"},
+    "ResNet-18": {"num_parameters": "11.17", "clean": "78.38", "pgd20": "45.60"},
+    "ResNet-50": {"num_parameters": "23.52"},
+    "WRN-28-10": {"num_parameters": "36.48", "pgd100": "46.90"},
     "DenseNet-121": {
-        "params_m": "6.95",
+        "num_parameters": "6.95",
         "clean": "82.72",
         "pgd20": "47.93",
         "pgd100": "47.46",
     },
-    "RobNet-small": {"params_m": "4.41", "clean": "78.05", "pgd20": "48.32"},
-    "RobNet-medium": {"params_m": "5.66", "clean": "78.33", "pgd20": "49.13"},
-    "RobNet-large": {"params_m": "6.89", "clean": "78.57", "pgd20": "49.44"},
-    "RobNet-large-v2": {"params_m": "33.42", "pgd100": "50.26"},
+    "RobNet-small": {"num_parameters": "4.41", "clean": "78.05", "pgd20": "48.32"},
+    "RobNet-medium": {"num_parameters": "5.66", "clean": "78.33", "pgd20": "49.13"},
+    "RobNet-large": {"num_parameters": "6.89", "clean": "78.57", "pgd20": "49.44"},
+    "RobNet-large-v2": {"num_parameters": "33.42", "pgd100": "50.26"},
     "RobNet-free": {
-        "params_m": "5.49",
+        "num_parameters": "5.49",
         "clean": "82.79",
         "pgd20": "52.74",
         "pgd100": "52.57",
@@ -105,21 +105,23 @@ TABLES: dict[str, PublishedTable] = {
         title="[RobNets] Table 6: ImageNet, free training, linf 4/255",
         columns={**_SIZE, "pgd10": "PGD-10", "pgd50": "PGD-50", "pgd100": "PGD-100"},
         rows={
-            "ResNet-50": {"params_m": "23.52"},
-            "ResNet-101": {"params_m": "42.52"},
-            "ResNet-152": {"params_m": "58.16"},
-            "RobNet-large": {"params_m": "12.76"},
+            "ResNet-50": {"num_parameters": "23.52"},
+            "ResNet-101": {"num_parameters": "42.52"},
+            "ResNet-152": {"num_parameters": "58.16"},
+            "RobNet-large": {"num_parameters": "12.76"},
         },
     ),
     "r-tab7": PublishedTable(
         title="[RobNets] Table 7: CIFAR-10, more networks",
         columns=_SIZE | _PGD100,
         rows={
-            "VGG-16": {"params_m": "14.73"},
-            "MobileNetV2": {"params_m": "2.30"},
-            "ResNeXt-29": {"params_m": "9.13"},
+            "VGG-16": {"num_parameters": "14.73"},
+            "MobileNetV2": {"num_parameters": "2.30"},
+            "ResNeXt-29": {"num_parameters": "9.13"},
             **{
-                name: {key: value for key, value in row.items() if key in ("params_m", "pgd100")}
+                name: {
+                    key: value for key, value in row.items() if key in ("num_parameters", "pgd100")
+                }
                 for name, row in _ROBNETS.items()
             },
         },
@@ -151,16 +153,16 @@ TABLES: dict[str, PublishedTable] = {
                 }
                 for name in ("ResNet-18", "DenseNet-121", "RobNet-small", "RobNet-medium")
             },
-            **{name: {"params_m": size} for name, size in _CELL_SIZES.items()},
-            "RACL": {"params_m": "3.6", "clean": "83.89", "pgd20": "49.34"},
+            **{name: {"num_parameters": size} for name, size in _CELL_SIZES.items()},
+            "RACL": {"num_parameters": "3.6", "clean": "83.89", "pgd20": "49.34"},
         },
     ),
     "a-tab1-clean": PublishedTable(
         title="[RACL] Table 1, right: CIFAR-10, training on clean images",
         columns=_SIZE | _FGSM | _MIM | {"pgd10": "PGD-10"},
         rows={
-            **{name: {"params_m": size} for name, size in _CELL_SIZES.items()},
-            "RACL": {"params_m": "3.6"},
+            **{name: {"num_parameters": size} for name, size in _CELL_SIZES.items()},
+            "RACL": {"num_parameters": "3.6"},
         },
     ),
     "a-tab2": PublishedTable(

@@ -14,7 +14,7 @@ from nni_robust.report.published import PublishedTable
 from nni_robust.report.text_table import TERMINAL_WIDTH, text_table
 
 _MISSING = "-"
-_SIZE = "params_m"  # in millions; every other metric is an accuracy
+_SIZE = "num_parameters"  # shown in millions; every other metric is an accuracy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,14 +117,15 @@ def table_entries(name: str, table: PublishedTable, lines: Sequence[Line]) -> li
     Returns
     -------
     list of dict
-        ``paper`` and ``ours`` are in percent, or in millions for ``params_m``; None if unknown.
+        ``paper`` and ``ours`` are in percent, or in millions for ``num_parameters``; None if
+        unknown.
     """
     entries = []
     for line in lines:
         for metric in table.columns:
             published = table.rows.get(line.row, {}).get(metric)
             summary = line.metrics.get(metric)
-            unit = 1 if metric == _SIZE else 100
+            unit = 1e-6 if metric == _SIZE else 100
             ours: dict[str, float | None] = dict.fromkeys(("ours", "spread", "low", "high"))
             if summary is not None:
                 low, high = summary.interval or (None, None)
@@ -180,7 +181,7 @@ def _cell(metric: str, summary: SeedSummary | None) -> str:
     if summary is None:
         return _MISSING
     if metric == _SIZE:
-        return f"{summary.mean:.3f}"
+        return f"{summary.mean / 1e6:.3f}"
     text = f"{100 * summary.mean:.2f}"
     if summary.spread is not None:
         text += f" +- {100 * summary.spread:.2f}"

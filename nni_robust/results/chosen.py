@@ -12,6 +12,7 @@ from torch import nn
 
 from nni_robust.check import SettingError
 from nni_robust.data import DATASETS, RobustDataModule
+from nni_robust.record import renamed_metrics
 from nni_robust.results.files import FORMAT, SearchFiles
 from nni_robust.results.weights import load_weights
 from nni_robust.settings.grammar import build
@@ -60,7 +61,7 @@ def read_chosen(folder: Path) -> dict[str, Any]:
     for key in ("settings", "sample", "genotype", "metrics"):
         if key not in chosen:
             raise SettingError(f"{str(path)!r} must tell of a chosen network, but lacks {key!r}.")
-    return chosen
+    return {**chosen, "metrics": renamed_metrics(chosen["metrics"])}
 
 
 def load_chosen(folder: Path) -> nn.Module:

@@ -135,13 +135,13 @@ def genotype_metrics(genotypes: Sequence[str]) -> dict[str, float]:
     Returns
     -------
     dict
-        ``density``; ``direct``, see :func:`direct_edge_share`; and ``convs``, the mean number of
-        convolutions per cell.
+        ``density``; ``direct``, see :func:`direct_edge_share`; and ``num_convolutions``, the mean
+        number of convolutions per cell.
     """
     return {
         "density": density(genotypes),
         "direct": direct_edge_share(genotypes),
-        "convs": mean_convolutions(genotypes),
+        "num_convolutions": mean_convolutions(genotypes),
     }
 
 

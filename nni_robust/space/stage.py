@@ -94,12 +94,17 @@ def reported(stage: str, metrics: Mapping[str, float]) -> dict[str, float]:
     --------
     >>> reported("supernet", {"default": 0.5, "clean": 0.8})
     {'robust': 0.5, 'clean': 0.8}
-    >>> reported("candidate", {"default": 0.5, "clean": 0.8})
-    {'default': 0.5, 'clean': 0.8}
+    >>> reported("candidate", {"default": 0.5, "num_parameters": 250000})
+    {'default': 0.5, 'params_m': 0.25}
     """
-    if stage not in _UNRANKED:
-        return dict(metrics)
-    return {"robust" if name == "default" else name: value for name, value in metrics.items()}
+    report = dict(metrics)
+    if "num_parameters" in report:  # NNI's page has no room for long names
+        report["params_m"] = report.pop("num_parameters") / 1e6
+    if "num_convolutions" in report:
+        report["convs"] = report.pop("num_convolutions")
+    if stage in _UNRANKED and "default" in report:
+        report = {"robust": report.pop("default"), **report}
+    return report
 
 
 def robust_accuracy(report: Mapping[str, float]) -> float:

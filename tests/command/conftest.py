@@ -33,7 +33,7 @@ def chosen_folder():
             sample=sample,
             genotype=["11" * 14],
             stage="final",
-            metrics={"default": 0.5, "clean": 0.5, "fgsm": 0.5, "params_m": 0.1},
+            metrics={"default": 0.5, "clean": 0.5, "fgsm": 0.5, "num_parameters": 100_000},
             seed=0,
             settings={"space": space, "evaluator": evaluator},
         )

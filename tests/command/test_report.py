@@ -42,9 +42,9 @@ def resnet(seed=0, scale="full", table="r-tab1", row="ResNet-18"):
 
 @pytest.fixture
 def results(tmp_path) -> Path:
-    leave(tmp_path / "e1" / "a", resnet(0), params_m=11.174, clean=0.80, pgd20=0.50)
-    leave(tmp_path / "e1" / "b", resnet(1), params_m=11.174, clean=0.82, pgd20=0.46)
-    leave(tmp_path / "e2" / "c", resnet(0, "small"), params_m=0.1, clean=0.30, pgd20=0.20)
+    leave(tmp_path / "e1" / "a", resnet(0), num_parameters=11_174_000, clean=0.80, pgd20=0.50)
+    leave(tmp_path / "e1" / "b", resnet(1), num_parameters=11_174_000, clean=0.82, pgd20=0.46)
+    leave(tmp_path / "e2" / "c", resnet(0, "small"), num_parameters=100_000, clean=0.30, pgd20=0.20)
     leave(tmp_path / "e2" / "d", resnet(0, row="My own"), clean=0.9, pgd20=0.1)
     return tmp_path
 
@@ -152,7 +152,7 @@ def test_the_command_line_prints_writes_and_draws(results, tmp_path, capsys):
     file = tmp_path / "new" / "table.json"
     assert main(["report", str(results), "--format", "json", "--output", str(file)]) == 0
     assert json.loads(file.read_text())[0]["table"] == "r-tab1"
-    leave(results / "e3", resnet(0, row="WRN-28-10"), params_m=36.5, pgd100=0.4)
+    leave(results / "e3", resnet(0, row="WRN-28-10"), num_parameters=36_500_000, pgd100=0.4)
     for name, command in (("p", ["report", "--plot"]), ("q", ["plot"])):
         output = ["--output", str(tmp_path / "new" / name)]  # the folder is created
         assert main([command[0], *command[1:], "size", str(results), *output]) == 0
@@ -210,7 +210,7 @@ def candidate(code: str, worst: float, **changed):
             "fgsm": worst + 0.1,
             "pgd20": worst,
             "default": worst,
-            "params_m": 1.5,
+            "num_parameters": 1_500_000,
         },
         seed=0,
         settings={"evaluator": {"test_attacks": SUITE}},

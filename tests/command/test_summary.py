@@ -15,6 +15,8 @@ from nni_robust.record import Record
 
 SUITE = [{"name": "fgsm"}, {"name": "pgd", "steps": 20}]
 
+SIZE = 701_178
+
 
 def leave(folder: Path, stage: str, *, name="resnet18", num_images=None, **metrics: float):
     """Write what a training leaves behind."""
@@ -32,8 +34,10 @@ def leave(folder: Path, stage: str, *, name="resnet18", num_images=None, **metri
 
 def test_a_training_is_summed_up_for_a_newcomer(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    leave(Path("trained"), "final", num_images=200, params_m=0.701178, default=0.45, pgd20=0.45)
-    leave(Path("trained"), "train", params_m=0.701178)
+    leave(
+        Path("trained"), "final", num_images=200, num_parameters=701_178, default=0.45, pgd20=0.45
+    )
+    leave(Path("trained"), "train", num_parameters=SIZE)
     # Wilson's intervals of 180, 120, 90 and 90 of 200.
     assert results_summary(Path("trained")).split("\n") == [
         "Network     resnet18 (size: 0.25), 701,178 parameters",
@@ -52,8 +56,8 @@ def test_a_training_is_summed_up_for_a_newcomer(tmp_path, monkeypatch):
 
 
 def test_several_networks_are_summed_up_in_one_line_each(tmp_path):
-    leave(tmp_path / "a", "final", num_images=200, params_m=1.0)
-    leave(tmp_path / "b", "final", num_images=200, params_m=2.0)
+    leave(tmp_path / "a", "final", num_images=200, num_parameters=1_000_000)
+    leave(tmp_path / "b", "final", num_images=200, num_parameters=2_000_000)
     lines = results_summary(tmp_path).split("\n")
     assert lines[0].split() == [
         *("network", "parameters", "validation", "test:", "clean", "test:", "attacked", "images")

@@ -132,7 +132,7 @@ def test_a_training_leaves_records_with_settings(tmp_path, small):
     final, whole = read_records(tmp_path / "records.jsonl")
     assert (final.stage, whole.stage) == ("final", "train")
     assert final.metrics["default"] == metrics["test"]
-    assert {"clean", "fgsm", "pgd4", "params_m"} <= set(final.metrics)
+    assert {"clean", "fgsm", "pgd4", "num_parameters"} <= set(final.metrics)
     assert final.settings["network"] == small
     recipe = final.settings["evaluator"]["recipe"]
     assert (recipe["ema"], recipe["awp"]) == (0.9995, 0.005)

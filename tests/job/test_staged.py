@@ -87,7 +87,7 @@ def test_a_search_leaves_a_record_of_every_evaluated_network(finished):
     assert stages == ["screen"] * 4 + ["candidate"] * 2 + ["final"]
     for record in records:
         assert 0 <= record.metrics["default"] <= record.metrics["clean"] <= 1
-        assert {"density", "params_m", "convs"} <= set(record.metrics)
+        assert {"density", "num_parameters", "num_convolutions"} <= set(record.metrics)
         assert record.settings["space"]["width"] == 4
         assert record.settings["evaluator"]["attack_mode"] == "train"  # a default, written down
         assert record.versions["nni"] == "3.0"

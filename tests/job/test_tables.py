@@ -160,7 +160,7 @@ def test_every_column_is_measured(path):
     words = content(path)["trialCommand"].split()
     name = content(FOLDER / words[words.index("nni_robust") + 2])["tags"]["table"]
     if name in TABLES:
-        columns = set(TABLES[name].columns) - {"params_m", "clean"}
+        columns = set(TABLES[name].columns) - {"num_parameters", "clean"}
         for parameters in trials(path)[:1]:
             assert columns <= columns_of(path, parameters)
 

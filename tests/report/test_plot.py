@@ -35,17 +35,19 @@ SCREENED = [
         clean=0.5,
         density=0.2 * k,
         direct=0.25 * k,
-        convs=3.0 * k,
+        num_convolutions=3.0 * k,
     )
     for k in range(3)
 ]
 CANDIDATES = [
-    record("candidate", default=0.5, inherited=0.3, density=0.5, direct=0.5, convs=6.0),
-    record("candidate", default=0.7, inherited=0.4, density=0.7, direct=1.0, convs=9.0),
+    record("candidate", default=0.5, inherited=0.3, density=0.5, direct=0.5, num_convolutions=6.0),
+    record("candidate", default=0.7, inherited=0.4, density=0.7, direct=1.0, num_convolutions=9.0),
 ]
 TRAINED = [
-    record("final", settings={"network": {"name": "resnet18"}}, params_m=11.2, pgd100=0.45),
-    record("final", settings={"network": {"name": "racl"}}, params_m=3.6, pgd100=0.49),
+    record(
+        "final", settings={"network": {"name": "resnet18"}}, num_parameters=11_200_000, pgd100=0.45
+    ),
+    record("final", settings={"network": {"name": "racl"}}, num_parameters=36e5, pgd100=0.49),
 ]
 
 
