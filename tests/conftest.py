@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Settings for all tests."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import os
 import torch
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers that share cores must not share threads: those that wait would spin.
+    # The workers share the cores. With more threads than cores, threads that wait would spin.
     torch.set_num_threads(1)
