@@ -16,7 +16,7 @@ from nni_robust.job.callbacks import BestEpoch
 from nni_robust.job.journal import Journal
 from nni_robust.job.measure import Probe, network_size
 from nni_robust.job.trainer import build_trainer
-from nni_robust.results.files import write_chosen
+from nni_robust.results.chosen import write_chosen
 from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.settings.description import describe_arguments
 from nni_robust.settings.networks import build_network, check_fit, section_label

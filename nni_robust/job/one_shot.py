@@ -22,10 +22,11 @@ from nni_robust.job.callbacks import SHORT_NAMES, MeasurePerEpoch, look_at_super
 from nni_robust.job.journal import Journal, genotypes_of
 from nni_robust.job.measure import Probe, network_size
 from nni_robust.job.network_training import train_network
-from nni_robust.job.staged import save_network
 from nni_robust.job.trainer import build_trainer
 from nni_robust.oneshot import BoundOptions, log_bound
-from nni_robust.results.files import write_chosen, write_text
+from nni_robust.results.chosen import write_chosen
+from nni_robust.results.export import save_network
+from nni_robust.results.files import write_text
 from nni_robust.results.weights import save_weights
 from nni_robust.settings.description import describe, describe_arguments
 from nni_robust.settings.grammar import build
@@ -221,8 +222,9 @@ class OneShotSearch(Job):
         details = {"num_images": conditions.num_images("test")}
         record = journal.note("final", sample, tested, details=details, space=space)
         shape = conditions.data.image_shape
-        save_network(conditions.files, sample, network, space=network, image_shape=shape)
-        write_chosen(conditions.files.final(sample), record)  # last: it marks it as complete
+        folder = conditions.files.final(sample)
+        save_network(folder, network, network, sample, shape)
+        write_chosen(folder, record)  # last: it marks the folder as complete
         return validated, tested
 
     def _bounds(self, network: nn.Module) -> Metrics:

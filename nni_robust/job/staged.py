@@ -25,12 +25,8 @@ from nni_robust.job.journal import Journal, genotypes_of
 from nni_robust.job.measure import Screen, Screening, mean_metrics, network_size
 from nni_robust.job.trainer import build_trainer
 from nni_robust.oneshot import PathSamplingOneShot, as_supernet
-from nni_robust.results.drawing import save_drawing
-from nni_robust.results.files import (
-    SearchFiles,
-    export_onnx,
-    write_chosen,
-)
+from nni_robust.results.chosen import write_chosen
+from nni_robust.results.export import save_network
 from nni_robust.results.weights import load_weights, save_weights
 from nni_robust.settings.description import describe, describe_call
 from nni_robust.space import STAGE, SUBNETWORKS, Stage, reported
@@ -236,31 +232,13 @@ class StageTrial(Job):
         accuracies = self.conditions.accuracies(network, "test")
         metrics = {**accuracies, **network_size(network, space, sample)}
         details = {"num_images": self.conditions.num_images("test")}
-        save_network(files, sample, network, space=space, image_shape=self._image_shape)
+        folder = files.final(sample)
+        save_network(folder, network, space, sample, self.conditions.data.image_shape)
         record = journal.note("final", sample, metrics, details=details)
-        write_chosen(files.final(sample), record)  # last: it marks the folder as complete
+        write_chosen(folder, record)  # last: it marks the folder as complete
         return metrics
-
-    @property
-    def _image_shape(self) -> tuple[int, int, int]:
-        return self.conditions.data.image_shape
 
     def _load_supernet(self, space: ModelSpace) -> ModelSpace:
         supernet = as_supernet(space)
         supernet.load_state_dict(load_weights(self.search.supernet))
         return supernet
-
-
-def save_network(
-    files: SearchFiles,
-    sample: dict[str, Any],
-    network: nn.Module,
-    *,
-    space: ModelSpace,
-    image_shape: tuple[int, int, int],
-) -> None:
-    """Save a chosen network: weights, drawing, ONNX file."""
-    folder = files.final(sample)
-    save_weights(folder / "weights.pt", network)
-    save_drawing(folder, space, sample)
-    export_onnx(folder / "network.onnx", network, image_shape)

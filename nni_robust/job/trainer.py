@@ -15,7 +15,7 @@ from nni_robust.attack import Attack
 from nni_robust.evaluator import AdversarialClassification
 from nni_robust.job.base import Conditions
 from nni_robust.job.callbacks import EpochCheckpoint
-from nni_robust.results.files import tensorboard_directory
+from nni_robust.results.export import tensorboard_directory
 from nni_robust.results.weights import read_tensors
 from nni_robust.training import Recipe
 

@@ -1,4 +1,4 @@
-"""The networks that searches have chosen, or trainings left: find and rebuild them from files."""
+"""The networks that searches chose and trainings trained: write them, find them, load them."""
 
 from __future__ import annotations
 
@@ -12,44 +12,65 @@ from torch import nn
 
 from nni_robust.check import SettingError
 from nni_robust.data import DATASETS, RobustDataModule
-from nni_robust.record import renamed_metrics
-from nni_robust.results.files import FORMAT, SearchFiles
+from nni_robust.record import Record, renamed_metrics
+from nni_robust.results.files import FORMAT, SearchFiles, write_text
 from nni_robust.results.weights import load_weights
 from nni_robust.settings.grammar import build
 from nni_robust.settings.networks import build_network
 from nni_robust.space import SPACES
 
 
+def write_chosen(folder: Path, record: Record) -> None:
+    """Write ``genotype.json``: what the network is and how it was measured."""
+    content = {
+        "format": FORMAT,
+        "genotype": record.genotype,
+        "sample": record.sample,
+        "settings": record.settings,
+        "metrics": record.metrics,
+        "seed": record.seed,
+        "versions": record.versions,
+    }
+    write_text(folder / "genotype.json", json.dumps(content, indent=1))
+
+
 def chosen_folders(directory: Path) -> list[Path]:
-    """List the folders of the chosen networks of a search or training, or of those in a folder.
+    """List the folders of the chosen networks below a folder of results.
 
     Parameters
     ----------
     directory
-        Folder of the results, or of one chosen network.
+        Folder of the results of one search or training, folder of several such folders, or folder
+        of one chosen network.
 
     Raises
     ------
-    ValueError
+    SettingError
         If there is none.
     """
     if (directory / "genotype.json").is_file():
         return [directory]
     folders = SearchFiles(directory).finals()
-    # The trials of an experiment of whole searches or trainings have a folder each.
+    # In an experiment whose trials are whole searches or trainings, each trial has a folder.
     folders += [
         folder for trial in sorted(directory.glob("*")) for folder in SearchFiles(trial).finals()
     ]
     if not folders:
         raise SettingError(
-            f"{str(directory)!r} must hold a chosen network, final/KEY/genotype.json, but there is "
+            f"{str(directory)!r} must hold a chosen network, final/KEY/genotype.json, but has "
             "none: the search or training has not ended, or this is not its folder."
         )
     return folders
 
 
 def read_chosen(folder: Path) -> dict[str, Any]:
-    """Read ``genotype.json``."""
+    """Return the content of ``genotype.json``.
+
+    Raises
+    ------
+    SettingError
+        If it is damaged or has another format.
+    """
     path = folder / "genotype.json"
     try:
         chosen: dict[str, Any] = json.loads(path.read_text())
@@ -60,7 +81,7 @@ def read_chosen(folder: Path) -> dict[str, Any]:
         raise SettingError(f"{str(path)!r} must have format {FORMAT}, got {version!r}.")
     for key in ("settings", "sample", "genotype", "metrics"):
         if key not in chosen:
-            raise SettingError(f"{str(path)!r} must tell of a chosen network, but lacks {key!r}.")
+            raise SettingError(f"{str(path)!r} must describe a chosen network, but lacks {key!r}.")
     return {**chosen, "metrics": renamed_metrics(chosen["metrics"])}
 
 
@@ -85,12 +106,12 @@ def load_chosen(folder: Path) -> nn.Module:
 
 
 def chosen_data(chosen: Mapping[str, Any]) -> RobustDataModule:
-    """Give the images that a chosen network was trained and tested on.
+    """Return the images that a chosen network was trained and tested on.
 
     Parameters
     ----------
     chosen
-        As :func:`read_chosen` gives it.
+        From :func:`read_chosen`.
     """
     data: RobustDataModule = build(
         chosen["settings"]["evaluator"]["data"], DATASETS, "settings", "data"

@@ -18,7 +18,7 @@ from torch import nn
 from nni_robust.attack import PGD, Attack, ThreatModel
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification, attacked_accuracy
-from nni_robust.oneshot import PathSamplingOneShot
+from nni_robust.oneshot import LoopOptions, PathSamplingOneShot
 from nni_robust.space import RobNetSpace
 from nni_robust.strategy import RACL
 from nni_robust.training import RECIPES, Recipe
@@ -116,7 +116,7 @@ def test_nnis_one_shot_strategies_become_adversarial_on_nnis_hub(strategy):
 def test_every_objective_and_option_works_under_one_shot_strategies(name, strategy):
     space = UserSpace()
     before = space.stem.weight.detach().clone()
-    options = {"warmup_epochs": 0} if strategy is RACL else {}
+    options = {"loop": LoopOptions(warmup_epochs=0)} if strategy is RACL else {}
     recipe = Recipe(objective=OBJECTIVES[name](), ema=0.9, awp=0.01, cutout=3)
     sample = search(strategy(**options), space, ATTACK, recipe)
     assert sample["first"] in ("conv", "skip")

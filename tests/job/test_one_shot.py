@@ -157,7 +157,7 @@ def test_a_failed_search_is_on_record(tmp_path):
 @pytest.fixture
 def no_onnx(monkeypatch):
     """Leave out the slowest part, which another test has seen."""
-    monkeypatch.setattr("nni_robust.job.staged.export_onnx", lambda *_: None)
+    monkeypatch.setattr("nni_robust.results.export.export_onnx", lambda *_: None)
 
 
 @pytest.mark.usefixtures("no_onnx")
