@@ -8,7 +8,6 @@ from nni_robust.functional.lognormal import (
     lipschitz_log_normal,
     log_normal_product,
     log_normal_sum,
-    probability_below,
 )
 from nni_robust.functional.projection import (
     project_ball,
@@ -24,7 +23,6 @@ __all__ = [
     "lipschitz_log_normal",
     "log_normal_product",
     "log_normal_sum",
-    "probability_below",
     "project_ball",
     "project_image_range",
     "steepest_ascent",

@@ -222,35 +222,6 @@ def confidence_constraint(
     return mu + quantile * (_root(variance) if exact_sigma else variance) - log_target
 
 
-def probability_below(mu: Tensor, variance: Tensor, log_target: float | Tensor) -> Tensor:
-    r"""Return the probability that a log-normal does not exceed its target.
-
-    .. math:: P(\lambda \le \lambda^*) = \Phi\bigl((\ln \lambda^* - \mu) / \sigma\bigr).
-
-    Parameters
-    ----------
-    mu, variance
-        The underlying normal; at a variance of 0 the probability is 0 or 1.
-    log_target
-        Logarithm of the target.
-
-    Returns
-    -------
-    probability
-        Same shape as ``mu``. [RACL] requires it to be at least eta.
-
-    Examples
-    --------
-    >>> probability_below(torch.tensor(0.0), torch.tensor(1.0), 0.0)
-    tensor(0.5000)
-    """
-    gap = log_target - mu
-    sigma = _root(variance)
-    random = sigma > 0
-    probability = torch.special.ndtr(gap / sigma.masked_fill(~random, 1))
-    return torch.where(random, probability, (gap >= 0).to(gap.dtype))
-
-
 def _covariance_within(s2: Tensor, node_type: Tensor) -> Tensor:
     """Return the sum of ``s_j s_k`` over all pairs of different nodes of one type."""
     sigma = _root(s2)

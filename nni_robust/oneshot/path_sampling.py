@@ -49,18 +49,13 @@ class PathSamplingMultiOpEdge(MultiOpEdge, BaseSuperNetModule):  # type: ignore[
         # The mutable of the edge itself: its label was made in the scopes of the space.
         self._mutables = [edge.choice]
         self.choice = edge.choice
-        self._drawn: tuple[str, ...] = edge.active
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """The names of the operations that were drawn last."""
-        return self._drawn
+        self.active = edge.active
 
     def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Use the subset in ``memo`` for this label, or draw one uniformly, and return it."""
         drawn = memo[self.label] if self.label in memo else self.choice.random()
-        self._drawn = tuple(name for name in self.names if name in drawn)
-        return {self.label: list(self._drawn)}
+        self.active = tuple(name for name in self.names if name in drawn)
+        return {self.label: list(self.active)}
 
     def export(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Return a random subset, or nothing if ``memo`` has one for this label."""
