@@ -6,7 +6,6 @@ from nni_robust.functional.fsp import fsp_distance, fsp_matrix
 from nni_robust.functional.lognormal import (
     confidence_constraint,
     lipschitz_log_normal,
-    log_normal_product,
     log_normal_sum,
 )
 from nni_robust.functional.projection import (
@@ -21,7 +20,6 @@ __all__ = [
     "fsp_distance",
     "fsp_matrix",
     "lipschitz_log_normal",
-    "log_normal_product",
     "log_normal_sum",
     "project_ball",
     "project_image_range",

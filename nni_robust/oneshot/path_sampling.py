@@ -180,24 +180,20 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
         return f"seed={self.seed}"
 
 
-def as_supernet(
-    space: ModelSpace, mutation_hooks: list[Callable[..., Any]] | None = None
-) -> ModelSpace:
+def as_supernet(space: ModelSpace) -> ModelSpace:
     """Replace the choices of a space by their supernet twins, in place, and return it.
 
     Parameters
     ----------
     space
         The space. It changes, so it can be used for one search only.
-    mutation_hooks
-        Twins of a user's own primitives.
 
     Returns
     -------
     ModelSpace
         The same object. ``freeze(sample)`` returns subnetworks with its weights.
     """
-    return PathSamplingOneShot(mutation_hooks=mutation_hooks).mutate_model(space)
+    return PathSamplingOneShot().mutate_model(space)
 
 
 def activate(supernet: nn.Module, sample: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from torch.testing import assert_close
 from nni_robust.functional.lognormal import (
     confidence_constraint,
     lipschitz_log_normal,
-    log_normal_product,
     log_normal_sum,
 )
 
@@ -177,18 +176,6 @@ def test_a_present_term_that_is_nan_makes_the_sum_nan():
     m, s2 = log_normal_sum(double(0.0, math.nan), double(0.1, 0.1))
     assert m.isnan()
     assert s2.isnan()
-
-
-def test_a_product_has_the_moments_of_the_product(terms):
-    mu, variance = terms
-    m, s2 = log_normal_product(mu, variance)
-    first, second = (mu + variance / 2).exp(), (2 * mu + 2 * variance).exp()  # E x, E x^2
-    assert_close((m + s2 / 2).exp(), first.prod(-1))
-    assert_close((2 * m + 2 * s2).exp(), second.prod(-1))
-    for over_rows, over_columns in zip(
-        log_normal_product(mu.T, variance.T, dim=0), (m, s2), strict=True
-    ):
-        assert_close(over_rows, over_columns)
 
 
 def search_network(generator, sigma):
@@ -478,9 +465,8 @@ def test_an_unknown_form_is_refused(terms):
 def test_tensors_of_different_shapes_are_refused(terms):
     mu, variance = terms
     message = r"mu, variance must have the same shape, got \(3, 5\), \(3, 4\)\."
-    for function in (log_normal_sum, log_normal_product):
-        with pytest.raises(ValueError, match=message):
-            function(mu, variance[:, 1:])
+    with pytest.raises(ValueError, match=message):
+        log_normal_sum(mu, variance[:, 1:])
     with pytest.raises(ValueError, match=r"mu, mask must have the same shape"):
         log_normal_sum(mu, variance, mask=torch.ones(5, dtype=torch.bool))
 
