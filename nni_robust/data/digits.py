@@ -13,7 +13,7 @@ from nni_robust.data.split import set_test_aside
 class Digits(RobustDataModule):
     """1,797 grey images of 8 x 8 pixels in ten classes. No download is needed.
 
-    The dataset has no test images of its own: a stratified fifth, the same for every seed, becomes
+    The dataset has no test images: a stratified fifth, the same for every seed, becomes
     the test set. Augmentation, off by default, shifts images by up to one pixel.
 
     Parameters

@@ -47,7 +47,7 @@ def stratified_order(y: Tensor, seed: int) -> Tensor:
 
 
 def set_test_aside(x: StoredImages, y: Tensor) -> tuple[StoredImages, Tensor, StoredImages, Tensor]:
-    """Divide a dataset that has no test images of its own.
+    """Divide a dataset that has no test images.
 
     A stratified fifth, the same for every seed, becomes the test set.
 

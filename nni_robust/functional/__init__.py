@@ -6,9 +6,7 @@ from nni_robust.functional.fsp import fsp_distance, fsp_matrix
 from nni_robust.functional.lognormal import (
     confidence_constraint,
     lipschitz_log_normal,
-    log_normal_product,
     log_normal_sum,
-    probability_below,
 )
 from nni_robust.functional.projection import (
     project_ball,
@@ -22,9 +20,7 @@ __all__ = [
     "fsp_distance",
     "fsp_matrix",
     "lipschitz_log_normal",
-    "log_normal_product",
     "log_normal_sum",
-    "probability_below",
     "project_ball",
     "project_image_range",
     "steepest_ascent",

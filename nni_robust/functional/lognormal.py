@@ -1,4 +1,4 @@
-"""Sums and products of log-normal weights, and the Lipschitz bound of a network built from them."""
+"""Sums of log-normal weights, and the Lipschitz bound of a network built from them."""
 
 from __future__ import annotations
 
@@ -74,34 +74,6 @@ def log_normal_sum(
     return m.masked_fill(empty, -math.inf), s2
 
 
-def log_normal_product(mu: Tensor, variance: Tensor, *, dim: int = -1) -> tuple[Tensor, Tensor]:
-    r"""Return the product of independent log-normals, which is exact.
-
-    .. math:: m = \sum_k \mu_k, \qquad s^2 = \sum_k \sigma_k^2.
-
-    Parameters
-    ----------
-    mu
-        Means of the underlying normals.
-    variance
-        Variances of the underlying normals, same shape.
-    dim
-        The axis of the factors.
-
-    Returns
-    -------
-    m, s2
-        Mean and variance of the underlying normal of the product, without that axis.
-
-    Examples
-    --------
-    >>> log_normal_product(torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.5]))
-    (tensor(3.), tensor(1.))
-    """
-    _check_same_shape(mu=mu, variance=variance)
-    return mu.sum(dim), variance.sum(dim)
-
-
 def lipschitz_log_normal(
     *,
     alpha_mu: Tensor,
@@ -171,7 +143,8 @@ def lipschitz_log_normal(
         mask=(incoming >= 0) & ~edge_m.isneginf()[incoming],
         form=form,
     )  # (N,)
-    mu, variance = log_normal_product(node_m.masked_fill(node_m.isneginf(), 0), node_s2)
+    # The product of log-normals is exact: the underlying normals add.
+    mu, variance = node_m.masked_fill(node_m.isneginf(), 0).sum(-1), node_s2.sum(-1)
     if node_type is not None:
         variance = variance + _covariance_within(node_s2, node_type)
     return mu, variance
@@ -220,35 +193,6 @@ def confidence_constraint(
     check_share("confidence", confidence)
     quantile: float = torch.special.ndtri(torch.tensor(confidence, dtype=torch.float64)).item()
     return mu + quantile * (_root(variance) if exact_sigma else variance) - log_target
-
-
-def probability_below(mu: Tensor, variance: Tensor, log_target: float | Tensor) -> Tensor:
-    r"""Return the probability that a log-normal does not exceed its target.
-
-    .. math:: P(\lambda \le \lambda^*) = \Phi\bigl((\ln \lambda^* - \mu) / \sigma\bigr).
-
-    Parameters
-    ----------
-    mu, variance
-        The underlying normal; at a variance of 0 the probability is 0 or 1.
-    log_target
-        Logarithm of the target.
-
-    Returns
-    -------
-    probability
-        Same shape as ``mu``. [RACL] requires it to be at least eta.
-
-    Examples
-    --------
-    >>> probability_below(torch.tensor(0.0), torch.tensor(1.0), 0.0)
-    tensor(0.5000)
-    """
-    gap = log_target - mu
-    sigma = _root(variance)
-    random = sigma > 0
-    probability = torch.special.ndtr(gap / sigma.masked_fill(~random, 1))
-    return torch.where(random, probability, (gap >= 0).to(gap.dtype))
 
 
 def _covariance_within(s2: Tensor, node_type: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def uniform_in_ball(x: Tensor, *, norm: Norm, epsilon: float, generator: torch.G
     Returns
     -------
     x_adv
-        The points, same shape; pixels may lie outside [0, 1].
+        The points, same shape; pixels may be outside [0, 1].
 
     Notes
     -----

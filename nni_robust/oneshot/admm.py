@@ -76,7 +76,7 @@ class ADMM:
     lagrangian
         Penalty and dual variable of the constraint; None searches without a constraint.
     alternate
-        True moves :math:`\sigma` after :math:`\mu`, on a loss of its own; False moves both at once.
+        True moves :math:`\sigma` after :math:`\mu`, on a second loss; False moves both at once.
 
     Notes
     -----

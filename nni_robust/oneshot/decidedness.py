@@ -10,7 +10,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.oneshot.node import MixedEdge
+from nni_robust.oneshot.node import MixedEdge, distinct_edges
 
 
 def decidedness(weights: LogNormalWeights, edges: Sequence[MixedEdge]) -> dict[str, float]:
@@ -23,7 +23,7 @@ def decidedness(weights: LogNormalWeights, edges: Sequence[MixedEdge]) -> dict[s
     weights
         The log-normal variables.
     edges
-        Edges with a label; edges with the same label count once.
+        Edges of a supernet; edges with the same label count once, edges without a label do not.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def decidedness(weights: LogNormalWeights, edges: Sequence[MixedEdge]) -> dict[s
     """
     mu, variance = (table.detach() for table in weights.underlying_normals())
     entropies, surenesses = [], []
-    for label, edge in {str(edge.label): edge for edge in edges}.items():
+    for label, edge in distinct_edges(edges).items():
         live = torch.tensor(edge.live, device=mu.device)
         row = weights.rows[label]
         log_medians, variances = (table[row, : len(live)][live] for table in (mu, variance))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from nni_robust.check import SettingError, did_you_mean
 from nni_robust.functional.lognormal import lipschitz_log_normal
 from nni_robust.oneshot.lognormal import LogNormalWeights
-from nni_robust.oneshot.node import MixedEdge, MixedNode
+from nni_robust.oneshot.node import MixedNode, distinct_edges
 from nni_robust.oneshot.options import BoundOptions
 from nni_robust.op.lipschitz_constants import LipschitzConstants
 
@@ -86,16 +86,15 @@ class LipschitzBound:
                 raise SettingError(
                     f"must name operations, one of {names}, got {name!r}.{hint}", "constants"
                 )
-        self.constants = self._measure(self._edges)
+        self.constants = self._lipschitz_constants()
         plain = len(rows)  # the row of weights that are all 1
         self._alpha = torch.tensor(
             [plain if edge.label is None else rows[edge.label] for edge in self._edges]
         )
         self._beta = torch.tensor([plain if n.label is None else rows[n.label] for n in nodes])
         self._incoming = _table_of_edges(nodes)
-        kinds = {_kind(node): None for node in nodes}
-        numbers = {kind: number for number, kind in enumerate(kinds)}
-        self._types = torch.tensor([numbers[_kind(node)] for node in nodes])
+        kinds = [(node.label, *(edge.label for edge in node.edges)) for node in nodes]
+        self._types = torch.tensor([kinds.index(kind) for kind in kinds])
         self._log_lipschitz: Tensor | None = None
         self.unknown = {
             self._places[int(key)][2]: reason for key, reason in self.constants.unknown.items()
@@ -174,12 +173,8 @@ class LipschitzBound:
         mu.requires_grad_()
         (gradient,) = torch.autograd.grad(self(mu, variance)[0], mu)
         totals: dict[str, float] = {}
-        seen: set[str] = set()
-        for edge in self._edges:
-            if edge.label is None or edge.label in seen:
-                continue
-            seen.add(edge.label)
-            row = gradient[weights.rows[edge.label]].tolist()
+        for label, edge in distinct_edges(self._edges).items():
+            row = gradient[weights.rows[label]].tolist()
             for name, value in zip(edge.operations, row, strict=False):
                 totals[name] = totals.get(name, 0.0) + value
         whole = sum(totals.values()) or 1.0
@@ -198,28 +193,20 @@ class LipschitzBound:
         self._log_lipschitz = state["log_lipschitz"]
         self.constants.load_state_dict(state["constants"])
 
-    def _measure(self, edges: Sequence[MixedEdge]) -> LipschitzConstants:
-        operations: dict[str, nn.Module] = {}
-        sizes: dict[str, tuple[int, int]] = {}
-        known: dict[str, float] = {}
-        for place, (number, _, name) in enumerate(self._places):
-            edge = edges[number]
-            operations[str(place)] = edge.operations[name]
-            sizes[str(place)] = edge.size or (1, 1)
-            if name in self.options.constants:
-                known[str(place)] = self.options.constants[name]
+    def _lipschitz_constants(self) -> LipschitzConstants:
+        given = self.options.constants
+        places = {
+            str(key): (self._edges[number], name)
+            for key, (number, _, name) in enumerate(self._places)
+        }
         return LipschitzConstants(
-            operations,
-            sizes,
+            {key: edge.operations[name] for key, (edge, name) in places.items()},
+            {key: edge.size or (1, 1) for key, (edge, _) in places.items()},
             method=self.options.lipschitz,
             fold_batch_norm=self.options.fold_batch_norm,
             pooling=self.options.pooling,
-            known=known,
+            known={key: given[name] for key, (_, name) in places.items() if name in given},
         )
-
-
-def _kind(node: MixedNode) -> tuple[str | None, ...]:
-    return (node.label, *(edge.label for edge in node.edges))
 
 
 def _table_of_edges(nodes: Sequence[MixedNode]) -> Tensor:

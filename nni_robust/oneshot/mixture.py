@@ -145,31 +145,9 @@ class LogNormalMixedCell(PathSamplingCell):  # type: ignore[misc]
     exported sample has the labels of the cell.
     """
 
-    def __init__(
-        self,
-        op_factory: Any,
-        num_nodes: int,
-        num_ops_per_node: int,
-        num_predecessors: int,
-        preprocessor: Any,
-        postprocessor: Any,
-        concat_dim: int,
-        memo: dict[str, Any],
-        mutate_kwargs: dict[str, Any],
-        label: str,
-    ) -> None:
-        super().__init__(
-            op_factory,
-            num_nodes,
-            num_ops_per_node,
-            num_predecessors,
-            preprocessor,
-            postprocessor,
-            concat_dim,
-            memo,
-            mutate_kwargs,
-            label,
-        )
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        *_, mutate_kwargs, _ = arguments  # NNI passes all by position
         self.nodes = [
             MixedNode(
                 f"{self.label}/input_{target}",
@@ -178,7 +156,7 @@ class LogNormalMixedCell(PathSamplingCell):  # type: ignore[misc]
                     for source, operations in enumerate(incoming)
                 ],
             )
-            for target, incoming in enumerate(self.ops, start=num_predecessors)
+            for target, incoming in enumerate(self.ops, start=self.num_predecessors)
         ]
         self.weights: CurrentWeights = mutate_kwargs["weights"]
 

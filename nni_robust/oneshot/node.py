@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -85,6 +85,11 @@ class MixedNode:
             for beta, edge in zip(weights.scores(str(self.label)).tolist(), self.edges, strict=True)
         ]
         return sorted(range(len(scores)), key=lambda i: -scores[i])
+
+
+def distinct_edges(edges: Iterable[MixedEdge]) -> dict[str, MixedEdge]:
+    """Return one edge per label; edges without a label are left out."""
+    return {edge.label: edge for edge in edges if edge.label is not None}
 
 
 def weighted_sum(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> Tensor:

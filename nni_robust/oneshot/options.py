@@ -186,7 +186,7 @@ class LoopOptions(Options):
     Parameters
     ----------
     alternate
-        True moves :math:`\sigma` after :math:`\mu`, on a loss of its own; False moves both at once.
+        True moves :math:`\sigma` after :math:`\mu`, on a second loss; False moves both at once.
     learning_rate
         Learning rate of Adam on the architecture, positive.
     weight_decay

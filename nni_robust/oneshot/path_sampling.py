@@ -49,18 +49,13 @@ class PathSamplingMultiOpEdge(MultiOpEdge, BaseSuperNetModule):  # type: ignore[
         # The mutable of the edge itself: its label was made in the scopes of the space.
         self._mutables = [edge.choice]
         self.choice = edge.choice
-        self._drawn: tuple[str, ...] = edge.active
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """The names of the operations that were drawn last."""
-        return self._drawn
+        self.active = edge.active
 
     def resample(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Use the subset in ``memo`` for this label, or draw one uniformly, and return it."""
         drawn = memo[self.label] if self.label in memo else self.choice.random()
-        self._drawn = tuple(name for name in self.names if name in drawn)
-        return {self.label: list(self._drawn)}
+        self.active = tuple(name for name in self.names if name in drawn)
+        return {self.label: list(self.active)}
 
     def export(self, memo: dict[str, Any]) -> dict[str, Any]:
         """Return a random subset, or nothing if ``memo`` has one for this label."""
@@ -185,24 +180,20 @@ class PathSamplingOneShot(RandomOneShot):  # type: ignore[misc]
         return f"seed={self.seed}"
 
 
-def as_supernet(
-    space: ModelSpace, mutation_hooks: list[Callable[..., Any]] | None = None
-) -> ModelSpace:
+def as_supernet(space: ModelSpace) -> ModelSpace:
     """Replace the choices of a space by their supernet twins, in place, and return it.
 
     Parameters
     ----------
     space
         The space. It changes, so it can be used for one search only.
-    mutation_hooks
-        Twins of a user's own primitives.
 
     Returns
     -------
     ModelSpace
         The same object. ``freeze(sample)`` returns subnetworks with its weights.
     """
-    return PathSamplingOneShot(mutation_hooks=mutation_hooks).mutate_model(space)
+    return PathSamplingOneShot().mutate_model(space)
 
 
 def activate(supernet: nn.Module, sample: dict[str, Any]) -> None:

@@ -150,7 +150,7 @@ class RACLModule(BaseOneShotLightningModule):  # type: ignore[misc]  # NNI is un
             "bound_mu": float(mu),
             "bound_variance": float(variance),
             "dual": 0.0 if self.admm.lagrangian is None else self.admm.lagrangian.dual,
-            **decidedness(self.weights, [edge for edge in self._edges() if edge.label is not None]),
+            **decidedness(self.weights, self._edges()),
             **{f"share/{name}": share for name, share in shares.items()},
         }
 

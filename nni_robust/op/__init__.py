@@ -1,8 +1,4 @@
-"""Candidate operations: modules built from ``(channels, stride)`` that keep the channel count.
-
-They have two forms. The searched form, the default, has batch norms without weights, and one after
-each pool. The trained form, ``affine=True``, has batch norms with weights, and none after a pool.
-"""
+"""Candidate operations of an edge, by name."""
 
 from __future__ import annotations
 
@@ -42,3 +38,10 @@ OPS: dict[str, _Operation] = {
     "dil_conv_3x3": DilConv,
     "dil_conv_5x5": partial(DilConv, kernel_size=5),
 }
+"""The operations by name, built from ``(channels, stride, affine)``.
+
+All keep the number of channels. Stride 1 keeps the spatial size, stride 2 halves it (rounded up).
+The searched form, ``affine=False``, has batch norms without weights, and one after each pool, which
+brings its output to the scale of the other operations. The trained form, ``affine=True``, has batch
+norms with weights, and none after a pool.
+"""

@@ -34,12 +34,8 @@ class SepConv(nn.Sequential):
 
     Parameters
     ----------
-    channels
-        Number of channels of input and output.
-    stride
-        1 keeps the spatial size, 2 halves it (rounded up).
-    affine
-        Whether the batch norms have weights.
+    channels, stride, affine
+        As for all of :data:`nni_robust.op.OPS`.
     kernel_size
         Side k of the depthwise kernels; odd.
     """
@@ -60,12 +56,8 @@ class DilConv(nn.Sequential):
 
     Parameters
     ----------
-    channels
-        Number of channels of input and output.
-    stride
-        1 keeps the spatial size, 2 halves it (rounded up).
-    affine
-        Whether the batch norm has weights.
+    channels, stride, affine
+        As for all of :data:`nni_robust.op.OPS`.
     kernel_size
         Side k of the depthwise kernels; odd. They span 2k - 1 positions.
     """

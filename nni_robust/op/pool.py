@@ -10,13 +10,8 @@ def max_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Mod
 
     Parameters
     ----------
-    channels
-        Number of channels of input and output.
-    stride
-        1 keeps the spatial size, 2 halves it (rounded up).
-    affine
-        False returns the searched form: a batch norm without weights brings the output to the
-        scale of the other operations. True returns the trained form: no batch norm.
+    channels, stride, affine
+        As for all of :data:`nni_robust.op.OPS`.
     """
     return _pool(nn.MaxPool2d(3, stride, padding=1), channels, affine)
 
@@ -26,12 +21,8 @@ def avg_pool_3x3(channels: int, stride: int = 1, affine: bool = False) -> nn.Mod
 
     Parameters
     ----------
-    channels
-        Number of channels of input and output.
-    stride
-        1 keeps the spatial size, 2 halves it (rounded up).
-    affine
-        As in `max_pool_3x3`.
+    channels, stride, affine
+        As for all of :data:`nni_robust.op.OPS`.
 
     Notes
     -----

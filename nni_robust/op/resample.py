@@ -56,12 +56,8 @@ class Zero(nn.Module):
 
     Parameters
     ----------
-    channels
-        Number of channels of the input; unused, since zeros need no weight.
-    stride
-        1 keeps the spatial size, 2 halves it (rounded up).
-    affine
-        Unused as well.
+    channels, stride, affine
+        As for all of :data:`nni_robust.op.OPS`; zeros need only the stride.
     """
 
     def __init__(self, channels: int, stride: int = 1, affine: bool = False) -> None:
@@ -78,11 +74,7 @@ def skip_connect(channels: int, stride: int = 1, affine: bool = False) -> nn.Mod
 
     Parameters
     ----------
-    channels
-        Number of channels of input and output.
-    stride
-        1 or 2.
-    affine
-        Whether the batch norm has weights.
+    channels, stride, affine
+        As for all of :data:`nni_robust.op.OPS`.
     """
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine)

@@ -17,8 +17,8 @@ from nni_robust.model import MODELS
 from nni_robust.model.activation import ACTIVATIONS, replace_relu
 from nni_robust.settings.grammar import build, call
 from nni_robust.space import PUBLISHED, RACLSpace, RobNetSpace, published_names
-from nni_robust.space.denoised import denoised_robnet
 from nni_robust.space.hub import hub_network
+from nni_robust.space.robnet import denoised_robnet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     **{n: partial(RobNetSpace.load_searched_model, n) for n in published_names("robnet")},

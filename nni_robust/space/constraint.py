@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from nni.mutable import LabeledMutable, Mutable
 from nni.mutable.annotation import Constraint
 from nni.mutable.exception import (
@@ -16,7 +14,6 @@ from nni.mutable.exception import (
     SampleValidationError,
 )
 from numpy.random import RandomState
-from scipy.special import betaln
 
 from nni_robust.check import SettingError
 from nni_robust.space import robnet_genotype as gt
@@ -108,31 +105,6 @@ class Bounds:
         return None
 
 
-@lru_cache(maxsize=64)
-def _allowed_counts(bounds: Bounds, slots: int) -> tuple[list[tuple[int, int]], list[float]]:
-    """Return the allowed numbers (convolutions, identities) and the probability of each pair.
-
-    There are C(slots, a) C(slots, b) architectures with the numbers (a, b).
-    """
-    per_cell = slots // len(EDGES)
-    low, high = bounds.convolutions or (0, len(EDGES))
-    least, most = bounds.density or (0.0, 1.0)
-    counts = range(slots + 1)
-    pairs = [
-        (a, b)
-        for a in counts
-        if low <= a / per_cell <= high
-        for b in counts
-        if least <= (a + b) / (2 * slots) <= most
-    ]
-    if not pairs:
-        return [], []
-    ways = [-betaln(1 + slots - n, 1 + n) for n in counts]  # ln C(slots, n), up to a constant
-    logs = np.array([ways[a] + ways[b] for a, b in pairs])
-    weights = np.exp(logs - logs.max())
-    return pairs, list(weights / weights.sum())
-
-
 class GenotypeConstraint(Constraint):  # type: ignore[misc]  # NNI is untyped
     """Keep the samples of a RobNet space within :class:`Bounds`.
 
@@ -165,22 +137,6 @@ class GenotypeConstraint(Constraint):  # type: ignore[misc]  # NNI is untyped
             return SampleMissingError(str(missing.args[0]), list(sample))
         message = self.bounds.violation(genotypes, self.layout.count_parameters)
         return None if message is None else ConstraintViolation(message)
-
-    def draw(self, random_state: RandomState) -> dict[str, Any] | None:
-        """Return a sample drawn uniformly within the bounds on counts, or None if there is none.
-
-        First the numbers of convolutions and identities are drawn, each pair with a probability
-        proportional to its number of architectures. Then the operations are placed uniformly. The
-        caller must check the other bounds.
-        """
-        slots = len(EDGES) * len(self.layout.scopes)
-        pairs, weights = _allowed_counts(self.bounds, slots)
-        if not pairs:
-            return None
-        num_convs, num_ids = pairs[random_state.choice(len(pairs), p=weights)]
-        conv = random_state.permutation(slots) < num_convs
-        identity = random_state.permutation(slots) < num_ids
-        return self.layout.sample_of(np.stack([conv, identity], 1))
 
     def default(self, memo: dict[str, Any] | None = None) -> None:
         """Do nothing: the defaults of the edges are within the bounds."""

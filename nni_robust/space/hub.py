@@ -1,8 +1,8 @@
-"""Networks and samples of the spaces in NNI's hub: DARTS, NASNet and AmoebaNet."""
+"""Published networks of NNI's hub (DARTS, NASNet, AmoebaNet), and the edges of its cells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nni.nas.hub.pytorch import DARTS, AmoebaNet, NASNet
@@ -11,14 +11,8 @@ from nni.nas.nn.pytorch import ModelSpace
 from torch import nn
 
 from nni_robust.check import SettingError
-from nni_robust.space.darts_genotype import (
-    INPUTS_PER_NODE,
-    SCOPES,
-    chosen_edges,
-    darts_edges,
-    decode_darts,
-)
-from nni_robust.space.edge import NODES, Edge
+from nni_robust.space.darts_genotype import SCOPES, darts_edges
+from nni_robust.space.edge import Edge
 from nni_robust.space.network import CellNetwork
 from nni_robust.space.published import PUBLISHED
 
@@ -76,44 +70,6 @@ def hub_network(
     return network  # type: ignore[no-any-return]  # NNI is untyped
 
 
-def to_hub(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a sample of :class:`nni_robust.space.RACLSpace` as a sample of the hub's DARTS.
-
-    Returns
-    -------
-    dict
-        ``normal/op_2_0`` is the operation of the first input of node 2, and ``normal/input_2_0``
-        is a list that holds the state that it reads.
-    """
-    hub: dict[str, Any] = {}
-    for scope in SCOPES:
-        hub.update(_hub_choices(scope, chosen_edges(sample, scope)))
-    return hub
-
-
-def from_hub(hub: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a sample of the hub's DARTS as one of our space; the inverse of :func:`to_hub`.
-
-    Raises
-    ------
-    SettingError
-        If a node reads the same state twice, which our space excludes.
-    """
-    return decode_darts(
-        [
-            "|".join(
-                "+".join(
-                    f"{hub[f'{scope}/op_{target}_{place}']}"
-                    f"({hub[f'{scope}/input_{target}_{place}'][0]})"
-                    for place in range(INPUTS_PER_NODE)
-                )
-                for target in NODES
-            )
-            for scope in SCOPES
-        ]
-    )
-
-
 def cell_edges(space: ModelSpace, sample: Mapping[str, Any]) -> dict[str, list[Edge]]:
     """Return the edges of every distinct cell of a sample, by name of the cell.
 
@@ -138,20 +94,13 @@ def cell_edges(space: ModelSpace, sample: Mapping[str, Any]) -> dict[str, list[E
 
 def _hub_sample(name: str) -> dict[str, Any]:
     """Return a published architecture as a sample of the hub."""
-    hub: dict[str, Any] = {}
+    sample: dict[str, Any] = {}
     for scope, genotype in zip(SCOPES, PUBLISHED[name].genotypes, strict=True):
-        hub.update(_hub_choices(scope, darts_edges(genotype)))
-    return hub
-
-
-def _hub_choices(scope: str, edges: Iterable[Edge]) -> dict[str, Any]:
-    """Return the hub's choices for one cell. The first edge of a node is its input 0."""
-    choices: dict[str, Any] = {}
-    for edge in edges:
-        place = int(f"{scope}/op_{edge.target}_0" in choices)
-        choices[f"{scope}/op_{edge.target}_{place}"] = edge.label
-        choices[f"{scope}/input_{edge.target}_{place}"] = [edge.source]
-    return choices
+        for edge in darts_edges(genotype):  # the first edge of a node is its input 0
+            place = int(f"{scope}/op_{edge.target}_0" in sample)
+            sample[f"{scope}/op_{edge.target}_{place}"] = edge.label
+            sample[f"{scope}/input_{edge.target}_{place}"] = [edge.source]
+    return sample
 
 
 def _hub_edges(sample: Mapping[str, Any], scope: str) -> list[Edge]:

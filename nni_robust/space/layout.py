@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from torch import nn
 
 from nni_robust.check import SettingError, check_choice, check_count
@@ -200,21 +199,6 @@ class RobNetLayout(Layout):
             f"{scope}/{edge_label(*edge)}": operations
             for scope, genotype in zip(scopes, genotypes, strict=True)
             for edge, operations in decode_cell(genotype).items()
-        }
-
-    def sample_of(self, present: np.ndarray) -> dict[str, Any]:
-        """Return the sample of a table that says which operations are present.
-
-        Parameters
-        ----------
-        present
-            Booleans of shape (14 x number of distinct cells, 2). Each row is one edge: whether it
-            carries the convolution, and whether the identity.
-        """
-        labels = [f"{scope}/{edge_label(*edge)}" for scope in self.scopes for edge in EDGES]
-        return {
-            label: [name for name, carried in zip(OPERATIONS, row, strict=True) if carried]
-            for label, row in zip(labels, present, strict=True)
         }
 
     def count_parameters(self, genotypes: Sequence[str]) -> int:

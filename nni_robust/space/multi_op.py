@@ -23,23 +23,23 @@ class MultiOp(nn.Module):
         Operations by name, with outputs of the same shape.
     channels, stride
         Channels of the zeros, and the divisor of their resolution.
+
+    Attributes
+    ----------
+    active
+        Names of the operations that run.
     """
 
     def __init__(self, operations: Mapping[str, nn.Module], channels: int, stride: int) -> None:
         super().__init__()
         for name, module in operations.items():
             self.add_module(name, module)
-        self.names = tuple(operations)
+        self.active = tuple(operations)
         self.zero = Zero(channels, stride)
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """Names of the operations that run."""
-        return self.names
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the sum of the operations' outputs."""
-        return _sum_of(self, self.names, x)
+        return _sum_of(self, x)
 
 
 class MultiOpEdge(MutableModule):  # type: ignore[misc]  # NNI is untyped
@@ -61,6 +61,11 @@ class MultiOpEdge(MutableModule):  # type: ignore[misc]  # NNI is untyped
         Label of the mutable, without a slash. Edges with the same label have the same operations.
     default
         Operations that run until the edge is frozen; by default all.
+
+    Attributes
+    ----------
+    active
+        Names of the operations that run in a forward pass.
 
     Notes
     -----
@@ -84,17 +89,12 @@ class MultiOpEdge(MutableModule):  # type: ignore[misc]  # NNI is untyped
         self.stride = stride
         self.zero = Zero(channels, stride)
         self.choice = self.add_mutable(_choice(operations, label, default))
-        self._shown = tuple(ensure_frozen(self.choice))
+        self.active: tuple[str, ...] = tuple(ensure_frozen(self.choice))
 
     @property
     def label(self) -> str:
         """Full label of the mutable, including scopes."""
         return str(self.choice.label)
-
-    @property
-    def active(self) -> tuple[str, ...]:
-        """Names of the operations that run in a forward pass."""
-        return self._shown
 
     def operations(self) -> dict[str, nn.Module]:
         """Return the candidate operations by name."""
@@ -124,7 +124,7 @@ class MultiOpEdge(MutableModule):  # type: ignore[misc]  # NNI is untyped
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the default operations: a dry run, as in NNI's own choices."""
-        return _sum_of(self, self.active, x)
+        return _sum_of(self, x)
 
 
 def _choice(
@@ -161,9 +161,9 @@ def subset_name(subset: Iterable[str]) -> str:
     return "+".join(subset) or "none"
 
 
-def _sum_of(module: MultiOp | MultiOpEdge, names: Iterable[str], x: Tensor) -> Tensor:
+def _sum_of(module: MultiOp | MultiOpEdge, x: Tensor) -> Tensor:
     total: Tensor | None = None
-    for name in names:
+    for name in module.active:
         y: Tensor = getattr(module, name)(x)
         total = y if total is None else total + y
     return module.zero(x) if total is None else total

@@ -1,16 +1,18 @@
-"""The search space of RobNets."""
+"""The search space of RobNets, and published RobNets with feature denoising."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from nni.mutable import label_scope
 from nni.nas.nn.pytorch.base import recursive_freeze
 from nni.nas.space import current_model, model_context
 from numpy.random import RandomState
-from torch import nn
+from torch import Tensor, nn
 
+from nni_robust.model import DenoisingBlock
 from nni_robust.space.cell import RobNetCell
 from nni_robust.space.constraint import Bounds, GenotypeConstraint, Range
 from nni_robust.space.edge import Edge
@@ -18,7 +20,7 @@ from nni_robust.space.layout import CellPlan, RobNetLayout, StemKind
 from nni_robust.space.network import CellNetwork
 from nni_robust.space.published import find_published
 from nni_robust.space.robnet_genotype import decode_cell, robnet_edges
-from nni_robust.space.sampling import GenotypeSampler
+from nni_robust.space.sampling import genotype_sampler
 
 _ALL_OPERATIONS = "11" * 14
 _DEFAULT_SEED = 0  # the default sample of a constrained space is drawn with this seed
@@ -179,10 +181,55 @@ class RobNetSpace(CellNetwork):
             return cls(**arguments)
 
 
+class DenoisedCell(nn.Module):
+    """A cell and a denoising block on its output, so that all later cells read denoised features.
+
+    Parameters
+    ----------
+    cell
+        Maps two inputs to its output.
+    channels
+        Channels of its output.
+    """
+
+    def __init__(self, cell: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.cell = cell
+        self.denoise = DenoisingBlock(channels)
+
+    def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
+        """Map the two inputs to the denoised output."""
+        features: Tensor = self.denoise(self.cell(s0, s1))
+        return features
+
+
+def denoised_robnet(name: str, **arguments: Any) -> nn.Module:
+    """Build a published RobNet with a denoising block after the last cell of each stage.
+
+    Parameters
+    ----------
+    name
+        A name in :data:`nni_robust.space.PUBLISHED` of the kind ``robnet``.
+    **arguments
+        Arguments of :meth:`nni_robust.space.RobNetSpace.load_searched_model`.
+
+    Notes
+    -----
+    [RobNets] Tab. 4 does not say where the blocks are. Here they are where Xie et al. (2019) put
+    them in ResNets.
+    """
+    network: Any = RobNetSpace.load_searched_model(name, **arguments)
+    plans = list(network.layout.cells())
+    last = [i for i, (_, following) in enumerate(pairwise(plans)) if following.reduction]
+    for index in [*last, len(plans) - 1]:
+        network.cells[index] = DenoisedCell(network.cells[index], plans[index].out_channels)
+    return network  # type: ignore[no-any-return]  # NNI is untyped
+
+
 def _default_genotypes(bounds: Bounds, layout: RobNetLayout) -> list[str]:
     """Return all operations if the bounds allow them, otherwise a draw within the bounds."""
     genotypes = [_ALL_OPERATIONS] * len(layout.scopes)
     if current_model() is not None or not bounds.violation(genotypes, layout.count_parameters):
         return genotypes
-    sampler = GenotypeSampler(bounds, layout, RandomState(_DEFAULT_SEED))
+    sampler = genotype_sampler(bounds, layout, RandomState(_DEFAULT_SEED))
     return layout.genotypes(sampler.draw())

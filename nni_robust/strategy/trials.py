@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
@@ -79,14 +79,7 @@ class Trials:
     def state_dict(self) -> dict[str, Any]:
         """Return the reports of all trials as plain values."""
         evaluations = list(self._evaluations.items())  # events of other trials arrive meanwhile
-        return {
-            key: {
-                "metrics": evaluation.metrics,
-                "intermediates": list(evaluation.intermediates),
-                "ended": evaluation.ended,
-            }
-            for key, evaluation in evaluations
-        }
+        return {key: asdict(evaluation) for key, evaluation in evaluations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the reports of :meth:`state_dict`."""

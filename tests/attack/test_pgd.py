@@ -30,7 +30,7 @@ def network():
 
 @pytest.fixture
 def batch(network):
-    """Return images of which every fifth has a wrong label."""
+    """Return images and labels; every fifth label is wrong."""
     x = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     y = network.eval()(x).argmax(1)
     y[::5] = (y[::5] + 1) % 4

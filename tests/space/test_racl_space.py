@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
-from nni.nas.hub.pytorch import DARTS
 from nni.nas.nn.pytorch import LayerChoice
 from nni.nas.space import model_context
 from torch.testing import assert_close
@@ -15,9 +12,10 @@ from nni_robust.op import OPS
 from nni_robust.space import PUBLISHED, RACLSpace, published_names
 from nni_robust.space.cell import PartialChannels
 from nni_robust.space.darts_genotype import OPERATIONS, decode_darts, encode_darts
-from nni_robust.space.hub import from_hub, to_hub
+from nni_robust.space.hub import hub_network
 
 RACL = list(PUBLISHED["racl"].genotypes)
+HUB = {"num_classes": 10, "in_channels": 3, "width": 4, "auxiliary": False}
 
 # [RACL] Table 1 in millions, and the authors' releases: 36 channels, 20 cells, 10 classes.
 SIZES = {
@@ -47,9 +45,7 @@ def test_published_networks_have_their_published_sizes(name):
 
 @pytest.mark.parametrize("name", SIZES)
 def test_a_published_network_has_the_weights_of_the_network_in_the_hub(name):
-    sample = decode_darts(PUBLISHED[name].genotypes)
-    with model_context(to_hub(sample)):
-        hub = DARTS(width=4, num_cells=4, dataset="cifar")
+    hub = hub_network(name, **HUB, num_cells=4)
     ours = RACLSpace.load_searched_model(name, width=4, num_cells=4)
     assert count(ours) == count(hub)
     # The modules are in another order.
@@ -57,9 +53,7 @@ def test_a_published_network_has_the_weights_of_the_network_in_the_hub(name):
 
 
 def test_a_network_returns_the_logits_of_the_hub_with_the_same_weights():
-    sample = decode_darts(RACL)
-    with model_context(to_hub(sample)):
-        hub = DARTS(width=4, num_cells=3, dataset="cifar").eval()
+    hub = hub_network("racl", **HUB, num_cells=3).eval()
     ours = RACLSpace.load_searched_model("racl", width=4, num_cells=3).eval()
     torch.manual_seed(0)
     for network in (hub, ours):
@@ -116,24 +110,14 @@ def test_a_frozen_network_is_rebuilt_from_its_sample(space):
     assert_close(again.eval()(x), network.eval()(x))
 
 
-def test_random_samples_run_and_round_trip(space):
-    for seed in range(3):
-        torch.manual_seed(seed)
-        sample = {label: leaf.random() for label, leaf in space.simplify().items()}
-        assert space.freeze(sample)(torch.rand(2, 3, 9, 9)).shape == (2, 10)
-        kept = space.sample(space.genotypes(sample))
-        assert space.genotypes(kept) == space.genotypes(sample)
-
-
 def test_every_published_network_of_the_space_has_a_known_size():
     assert set(SIZES) == set(published_names("darts"))
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_a_sample_survives_the_conversion_to_genotypes_and_to_the_hub(name):
-    sample = decode_darts(PUBLISHED[name].genotypes)
-    assert encode_darts(sample) == list(PUBLISHED[name].genotypes)
-    assert from_hub(json.loads(json.dumps(to_hub(sample)))) == sample
+def test_published_genotypes_survive_the_conversion_to_a_sample_and_back(name):
+    genotypes = PUBLISHED[name].genotypes
+    assert encode_darts(decode_darts(genotypes)) == list(genotypes)
 
 
 def test_the_imagenet_stem_divides_the_resolution_by_eight():

@@ -16,7 +16,7 @@ from torch.testing import assert_close
 
 from nni_robust.space import PUBLISHED, Bounds, RobNetSpace, sampler_of
 from nni_robust.space import robnet_genotype as gt
-from nni_robust.space.sampling import GenotypeSampler
+from nni_robust.space.sampling import genotype_sampler
 
 LARGE = PUBLISHED["robnet-large"].genotypes[0]
 
@@ -206,7 +206,7 @@ def test_constraints_that_no_draw_satisfies_raise_an_error():
     space = RobNetSpace(num_cells=3, width=4)
     bounds = Bounds(parameters=(0, 10))
     with pytest.raises(ValueError, match=r"10000 draws gave none.*parameters is.*Widen"):
-        GenotypeSampler(bounds, space.layout, RandomState(0)).draw()
+        genotype_sampler(bounds, space.layout, RandomState(0)).draw()
 
 
 def test_tight_bounds_on_a_cell_free_space_need_no_rejection():
