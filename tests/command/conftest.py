@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nni_robust.record import Record
-from nni_robust.results.files import write_chosen
+from nni_robust.results.chosen import write_chosen
 from nni_robust.results.weights import save_weights
 from nni_robust.space import RobNetSpace
 
