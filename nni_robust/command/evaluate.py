@@ -126,20 +126,21 @@ def _evaluate_target(target: Target, request: Request) -> None:
             "them by --data.",
             "--robustbench",
         )
-    suite, *points = _build_suites(request, target.threat_model)
+    suites = _build_suites(request, target.threat_model)
     target.network.to(request.run.torch_device)
     print("".join(f"{remark}\n" for remark in target.remarks), end="", file=sys.stderr)
-    record = _measure(target, suite, request)
-    print(accuracy_table(record))
-    if request.robustbench:
-        write_text(request.robustbench, json.dumps(robustbench_entry(record), indent=2))
     sweeps: dict[str, list[Record]] = {}
-    for point in points:
-        record = _measure(target, point, request)
-        accuracy = 100 * record.metrics["default"]
-        name = point.attacks[0].name
-        print(f"{point.axis} {point.value:<10.6g}{name:<12}{accuracy:>7.2f}%")
-        sweeps.setdefault(point.axis, []).append(record)
+    for suite in suites:
+        record = _measure(target, suite, request)
+        if suite.axis:
+            accuracy = 100 * record.metrics["default"]
+            name = suite.attacks[0].name
+            print(f"{suite.axis} {suite.value:<10.6g}{name:<12}{accuracy:>7.2f}%")
+            sweeps.setdefault(suite.axis, []).append(record)
+            continue
+        print(accuracy_table(record))
+        if request.robustbench:
+            write_text(request.robustbench, json.dumps(robustbench_entry(record), indent=2))
     for axis, records in sweeps.items():
         assert request.run.output is not None  # the request requires it
         for file in save_sweep(request.run.output / f"{target.label}-{axis}", records, axis):

@@ -11,8 +11,7 @@ from torch import nn
 
 from nni_robust.check import SettingError
 from nni_robust.evaluator.outcome import ImageSequence
-from nni_robust.network_state import evaluation_mode
-from nni_robust.training.channels_last import channels_last
+from nni_robust.network_state import channels_last, evaluation_mode
 
 
 @contextlib.contextmanager
