@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def kept_modes(network: nn.Module) -> Iterator[None]:
-    """Give every module its own mode back at the end of the block.
+    """Restore the mode of every module at the end of the block.
 
     ``network.train(was_training)`` would give all modules the mode of the outermost one.
     """
@@ -26,7 +26,7 @@ def kept_modes(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode, then give every module its own mode back.
+    """Run the block in evaluation mode, then restore the mode of every module.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def put_channels_last(network: nn.Module) -> dict[nn.Parameter, Tensor]:
     Returns
     -------
     dict
-        The changed weights, each with its data of before.
+        The weights that changed, each with its former data.
     """
     before = {}
     for weight in network.parameters():
@@ -92,9 +92,9 @@ def put_channels_last(network: nn.Module) -> dict[nn.Parameter, Tensor]:
 
 @contextmanager
 def channels_last(network: nn.Module) -> Iterator[None]:
-    """Use that layout in the block, which must not change the values of the weights.
+    """Run the block in the layout of :func:`put_channels_last`, then restore the weights.
 
-    See :func:`put_channels_last`.
+    The block must not change the values of the weights.
     """
     before = put_channels_last(network)
     try:

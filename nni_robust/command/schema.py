@@ -192,7 +192,7 @@ def page(content: Mapping[str, Any]) -> str:
         "`nni-robust schema` prints the same as JSON Schema, for editors.",
         "",
         "Each section has a `name`: one of those below, or `package.module:Class`. A number may",
-        "be a fraction, such as `8/255`. `null` stands for Python's None.",
+        "be a fraction, such as `8/255`. `null` is Python's None.",
         "",
         "## Files",
         "",

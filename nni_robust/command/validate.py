@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from nni.nas.execution import ExecutionEngine
 
-from nni_robust.check import SettingError, below
+from nni_robust.check import SettingError, below, one_line
 from nni_robust.command.nni_keys import check_nni_keys, imported_class, single_parameters
 from nni_robust.data import RobustDataModule
 from nni_robust.job.build import JOBS, Search, build_job, build_search
@@ -61,13 +62,26 @@ def validate(path: Path) -> str:
     SettingError
         With the path of the key.
     """
-    content = read_yaml(path)
+    content = _read(path)
     if "evaluator" in content:  # no key of NNI's
         command = next((name for key, name in _TELLING_KEYS.items() if key in content), "search")
         what = _check_job(command, resolve(content), Path.cwd())
         return f"{path.stem}: one {_NOUNS[command][0]}{what}"
     name = content.get("experimentName", path.stem)
     return f"{name}: {_check_experiment(content, path)}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a file; unlike :func:`read_yaml`, leave its path to :func:`run`."""
+    if not path.is_file():
+        raise SettingError("there is no such file.")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"must be YAML, but: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise SettingError(f"must hold the keys of an NNI experiment, got {content!r}.")
+    return content
 
 
 def _check_experiment(content: Mapping[str, Any], path: Path) -> str:

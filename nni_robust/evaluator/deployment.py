@@ -30,7 +30,7 @@ def as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Make CUDA compute in full float32 and deterministically in the block."""
-    # torch.backends.cudnn.flags does not do: it raises a RuntimeError once the precision of a
+    # torch.backends.cudnn.flags is not enough: it raises a RuntimeError once the precision of a
     # single operation (cudnn.conv) has been set, and it does not cover matrix products.
     cudnn: Any = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul

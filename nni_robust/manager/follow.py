@@ -105,7 +105,7 @@ def follow(
     Notes
     -----
     A tuner that has no more trials before ``maxTrialNumber`` leaves the manager in
-    ``TUNER_NO_MORE_TRIAL`` forever; once no trial is running, that is the end as well.
+    ``TUNER_NO_MORE_TRIAL`` forever; once no trial is running, that is also the end.
     """
     if not poll > 0:
         raise SettingError(f"must be a positive number of seconds, got {poll!r}.", "poll")
@@ -144,7 +144,7 @@ def _idle(seen: Snapshot) -> bool:
 
 
 def _status_of_a_lost_manager(experiment: ExperimentEntry) -> str:
-    """Tell a manager that was stopped, which writes so into the manifest, from one that died."""
+    """Return STOPPED if NNI's list says that the manager was stopped, else GONE."""
     entry = read_manifest().get(experiment.id, {})
     return "STOPPED" if entry.get("status") in ("STOPPING", "STOPPED") else "GONE"
 
