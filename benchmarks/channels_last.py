@@ -5,7 +5,7 @@
 The two copies of a network alternate on the same batch; the smallest time of each is printed. A
 training pass computes gradients of the weights, an attack pass gradients of the images. It runs on
 the CPU, the only device for which nni_robust changes the layout; see
-nni_robust/training/channels_last.py.
+nni_robust/network_state.py.
 
 Last figures, on an AMD EPYC shared with other work:
 
@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from nni_robust.data import CIFAR10
+from nni_robust.network_state import put_channels_last
 from nni_robust.settings.networks import build_network
-from nni_robust.training.channels_last import put_channels_last
 
 NETWORKS = ("robnet-large", "robnet-free", "racl", "densenet121", "resnet18")
 SIZE, BATCH, REPEATS = 0.22, 64, 4

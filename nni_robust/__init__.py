@@ -19,7 +19,7 @@ The folders, from the top down; each imports only from those below it::
     attack, model, data     adversaries, reference networks, data modules
     functional  the papers' formulas, on tensors
     record, check, atomic   one evaluated network; argument checks; files written whole
-    network_state           networks left as they were found
+    network_state           modes, statistics and memory layout of networks
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""Work on a network and leave it as it was found: its modes and its running statistics."""
+"""Modes, running statistics and memory layout of a network, which a block leaves as found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
 def kept_modes(network: nn.Module) -> Iterator[None]:
-    """Give every module its own mode back at the end of the block.
+    """Restore the mode of every module at the end of the block.
 
     ``network.train(was_training)`` would give all modules the mode of the outermost one.
     """
@@ -25,7 +26,7 @@ def kept_modes(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Run the block in evaluation mode, then give every module its own mode back.
+    """Run the block in evaluation mode, then restore the mode of every module.
 
     Examples
     --------
@@ -60,3 +61,44 @@ def held_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def put_channels_last(network: nn.Module) -> dict[nn.Parameter, Tensor]:
+    """Store the weights of convolutions on a CPU with the channels innermost.
+
+    A convolution with such weights writes its output in the same layout, and so do the layers
+    after it. Values do not change, but sums are taken in another order. See
+    ``benchmarks/channels_last.py``.
+
+    Parameters
+    ----------
+    network
+        Changed in place, weight by weight. Optimisers keep their references to the weights.
+
+    Returns
+    -------
+    dict
+        The weights that changed, each with its former data.
+    """
+    before = {}
+    for weight in network.parameters():
+        if weight.dim() != 4 or weight.device.type != "cpu":
+            continue
+        if not weight.is_contiguous(memory_format=torch.channels_last):
+            before[weight] = weight.data
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return before
+
+
+@contextmanager
+def channels_last(network: nn.Module) -> Iterator[None]:
+    """Run the block in the layout of :func:`put_channels_last`, then restore the weights.
+
+    The block must not change the values of the weights.
+    """
+    before = put_channels_last(network)
+    try:
+        yield
+    finally:
+        for weight, data in before.items():
+            weight.data = data

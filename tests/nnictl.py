@@ -18,8 +18,7 @@ import yaml
 
 from nni_robust.manager.client import Client, Trial
 from nni_robust.manager.experiments import ExperimentEntry
-from nni_robust.manager.follow import follow
-from nni_robust.manager.outcome import Outcome
+from nni_robust.manager.follow import Outcome, follow
 
 
 def free_port() -> int:

@@ -87,7 +87,7 @@ class AuditedNetwork:
     def without_gradient(self, loss: Loss) -> tuple[Tensor, Tensor]:
         """Return masks of the images whose gradient is 0, and of those where it is not finite.
 
-        Only images that are classified right are looked at.
+        Only images that are classified right are examined.
 
         Parameters
         ----------

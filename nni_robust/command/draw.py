@@ -1,4 +1,4 @@
-"""Draw the cells of a network."""
+"""The command `draw`: draw the cells of networks."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import argparse
 from pathlib import Path
 
 from nni_robust.check import SettingError
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command to its parser."""
-    add = parser.add_argument
-    add("network", help="published network, such as racl, or folder of results")
-    add("--output", type=Path, help="files to write, without .svg and .png")
+from nni_robust.report import save_cells
+from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
+from nni_robust.space import PUBLISHED, published_names
+from nni_robust.space.hub import cell_edges
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run the command, and return its exit status."""
+    """Draw the cells of a network, and print the paths of the files."""
     if not given.network:
         raise SettingError("must be a folder of results or a published network, got ''.", "network")
     for path in draw(given.network, given.output):
@@ -46,11 +43,6 @@ def draw(network: str, output: Path | None) -> list[Path]:
     SettingError
         If there is no such network, or its cells are not known.
     """
-    from nni_robust.report import save_cells
-    from nni_robust.results.chosen import chosen_folders, load_chosen, read_chosen
-    from nni_robust.space import PUBLISHED, published_names
-    from nni_robust.space.hub import cell_edges
-
     # The drawing concatenates all nodes, which is not true for every architecture of NNI's hub.
     known = published_names("robnet", "darts")
     if network in known:

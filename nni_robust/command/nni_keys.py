@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from nni.experiment.config.utils import unset_base_path
 
 from nni_robust.check import SettingError, did_you_mean, one_line
 
+_RANGES = ("uniform", "loguniform", "quniform", "qloguniform", "randint")  # lowest, highest, ...
 _TUNER_KEYS = ("name", "className", "codeDirectory", "classArgs")
 
 
@@ -72,6 +74,22 @@ def imported_class(class_name: str, *, like: str) -> Any:
         ) from error
 
 
+def single_parameters(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List no parameter, and then every parameter alone at each of its ends or choices.
+
+    Parameters
+    ----------
+    space
+        NNI's ``searchSpace``.
+
+    Examples
+    --------
+    >>> single_parameters({"seed": {"_type": "choice", "_value": [0, 1]}})
+    [{}, {'seed': 0}, {'seed': 1}]
+    """
+    return [{}, *({key: value} for key, domain in space.items() for value in _values(domain))]
+
+
 def _refuse_key(what: str, known: Collection[str], *path: str) -> None:
     hint = did_you_mean(path[-1], known, cutoff=0.5)
     raise SettingError(f"is not a key of {what}.{hint}", *path)
@@ -115,3 +133,21 @@ def _check_by_nni(path: Path) -> None:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
+
+
+def _values(domain: Mapping[str, Any]) -> list[Any]:
+    """List the values of a domain; a choice of several parameters gives all combinations."""
+    kind, values = domain.get("_type"), domain.get("_value", [])
+    if kind != "choice":
+        return list(values[:2]) if kind in _RANGES else []
+    found: list[Any] = []
+    for value in values:
+        if not (isinstance(value, Mapping) and "_name" in value):
+            found.append(value)
+            continue
+        inner = {name: _values(item) for name, item in value.items() if name != "_name"}
+        found += [
+            {"_name": value["_name"], **dict(zip(inner, chosen, strict=True))}
+            for chosen in itertools.product(*inner.values())
+        ]
+    return found

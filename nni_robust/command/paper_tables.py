@@ -59,7 +59,7 @@ def paper_tables(directories: Sequence[Path], table: str | None, form: str) -> s
 
 
 def _results(directories: Sequence[Path]) -> list[Record]:
-    """List the tests of rows; if one was done twice, the later."""
+    """Return the test records of rows; of repeated tests only the latest."""
     latest: dict[tuple[Any, ...], Record] = {}
     for _, record in (found for directory in directories for found in tagged_records(directory)):
         key = (*(record.tags.get(tag) for tag in ("table", "row", "scale")), record.seed)

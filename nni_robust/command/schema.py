@@ -1,4 +1,4 @@
-"""Print every key of every settings file, with its type, default and description."""
+"""The command `schema`: every key of every settings file, with type, default, description."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command to its parser."""
-    parser.add_argument(
-        "--format",
-        choices=["json", "markdown"],
-        default="json",
-        help="JSON Schema, or a page to read (default: json)",
-    )
+from nni_robust.attack import ATTACKS, ThreatModel
+from nni_robust.data import DATASETS
+from nni_robust.job.build import ATTACKERS, HOSTED, ONE_SHOT, TRAININGS
+from nni_robust.settings.networks import NETWORKS
+from nni_robust.settings.schema import NUMBER, section_schema
+from nni_robust.space import SPACES
+from nni_robust.strategy import STRATEGIES
+from nni_robust.training import OBJECTIVES, RECIPES, Recipe
 
 
 def run(given: argparse.Namespace) -> int:
-    """Run the command, and return its exit status."""
+    """Print the schema."""
     text = json.dumps(schema(), indent=2) if given.format == "json" else page(schema())
     sys.stdout.write(f"{text}\n")
     return 0
@@ -66,13 +65,6 @@ _THREAT_MODEL: dict[str, Any] = {
 
 
 def _tables() -> dict[str, dict[str, Any]]:
-    from nni_robust.attack import ATTACKS
-    from nni_robust.data import DATASETS
-    from nni_robust.job.build import ATTACKERS, HOSTED, ONE_SHOT, TRAININGS
-    from nni_robust.settings.schema import section_schema
-    from nni_robust.space import SPACES
-    from nni_robust.strategy import STRATEGIES
-    from nni_robust.training import OBJECTIVES
 
     def forms(table: Mapping[str, Any], *given: str) -> dict[str, Any]:
         return {name: section_schema(name, target, given=given) for name, target in table.items()}
@@ -101,11 +93,6 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 def _values() -> dict[str, Any]:
     """Describe values that are not chosen from a table."""
-    from nni_robust.attack import ThreatModel
-    from nni_robust.settings.networks import NETWORKS
-    from nni_robust.settings.schema import NUMBER, section_schema
-    from nni_robust.training import RECIPES, Recipe
-
     threat_model = section_schema("threat_model", ThreatModel)
     del threat_model["properties"]["name"]
     threat_model["required"].remove("name")
@@ -205,7 +192,7 @@ def page(content: Mapping[str, Any]) -> str:
         "`nni-robust schema` prints the same as JSON Schema, for editors.",
         "",
         "Each section has a `name`: one of those below, or `package.module:Class`. A number may",
-        "be a fraction, such as `8/255`. `null` stands for Python's None.",
+        "be a fraction, such as `8/255`. `null` is Python's None.",
         "",
         "## Files",
         "",
@@ -219,7 +206,7 @@ def page(content: Mapping[str, Any]) -> str:
             continue
         lines += [f"## {name[0].upper()}{name[1:]}", ""]
         for form in definition.get("oneOf", [definition]):
-            if "properties" in form and form is not _OUTSIDE and form != _OUTSIDE:
+            if "properties" in form and form != _OUTSIDE:
                 title = form["properties"].get("name", {}).get("const")
                 lines += [f"### `{title}`", ""] if title and title != name else []
                 lines += [form["description"], "", *_rows(form), ""]

@@ -15,9 +15,9 @@ from nni_robust.command.networks import (
     accuracy_title,
     measured_networks,
 )
-from nni_robust.command.table import INDENT, WIDTH, entry, percent, table
-from nni_robust.manager.trial import in_trial, run_job
+from nni_robust.report.text_table import TERMINAL_WIDTH, percent, text_table
 
+_INDENT = 12  # columns of the name of an entry
 _FILES = {"Weights": "weights.pt", "Drawing": "cells.svg", "ONNX": "network.onnx"}
 _LONGEST_GENOTYPE = 8  # lines; genotype.json has all of it
 
@@ -39,28 +39,13 @@ def results_summary(directory: Path) -> str:
     return "\n".join(parts)
 
 
-def run_and_summarize(command: str, given: argparse.Namespace) -> None:
-    """Run the job of a settings file and print its results; print nothing in a trial.
-
-    Parameters
-    ----------
-    command
-        ``search``, ``train`` or ``attack``.
-    given
-        With ``file``, ``directory`` and ``scale``.
-    """
-    results = run_job(command, given.file, given.directory, given.scale)
-    if not in_trial():
-        print(results_summary(results))
-
-
 def network_summary(network: MeasuredNetwork) -> str:
     """Describe one network: what it is, its accuracies, and its files."""
     lines = [heading(network.title, network.num_parameters, network.genotype), ""]
     lines += [_accuracies(network.validation, network.test), ""]
     files = {name: network.final / file for name, file in _FILES.items()}
     files["Records"] = network.results / "records.jsonl"
-    lines += [f"{name:<{INDENT}}{_shown(path)}" for name, path in files.items() if path.is_file()]
+    lines += [f"{name:<{_INDENT}}{_shown(path)}" for name, path in files.items() if path.is_file()]
     return "\n".join(lines)
 
 
@@ -70,12 +55,12 @@ def heading(title: str, num_parameters: int | None, genotype: Sequence[str]) -> 
     lines: list[str] = []
     for cell in genotype:
         # Lines break at spaces; these are taken out again, so that a line can be copied.
-        nodes = textwrap.wrap(cell.replace("|", "| "), WIDTH - INDENT)
+        nodes = textwrap.wrap(cell.replace("|", "| "), TERMINAL_WIDTH - _INDENT)
         lines += [line.replace(" ", "") for line in nodes]
     if len(lines) > _LONGEST_GENOTYPE:
         lines = [*lines[: _LONGEST_GENOTYPE - 1], "... (all in genotype.json)"]
-    named = [f"{'' if i else 'Genotype':<{INDENT}}{line}" for i, line in enumerate(lines)]
-    return "\n".join([entry("Network", f"{title}{size}"), *named])
+    named = [f"{'' if i else 'Genotype':<{_INDENT}}{line}" for i, line in enumerate(lines)]
+    return "\n".join([_entry("Network", f"{title}{size}"), *named])
 
 
 def evaluation_summary(given: argparse.Namespace) -> str:
@@ -86,8 +71,20 @@ def evaluation_summary(given: argparse.Namespace) -> str:
         value = getattr(given, name)
         what += [] if value is None else [f"--{name}", str(value)]
     steps = ["audit"] if given.tier == "full" else ["evaluate --tier full", "audit"]
-    records = entry("Records", saved or "not saved: there is no --output")
+    records = _entry("Records", saved or "not saved: there is no --output")
     return f"\n{records}\n{_steps(steps, shlex.join(what))}"
+
+
+def _entry(name: str, text: str) -> str:
+    """Return a named line, wrapped below itself if it is too long."""
+    return textwrap.fill(
+        text,
+        TERMINAL_WIDTH,
+        initial_indent=f"{name:<{_INDENT}}",
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _steps(commands: Sequence[str], what: str) -> str:
@@ -102,7 +99,7 @@ def _steps(commands: Sequence[str], what: str) -> str:
         lines.append(f"nni-robust {' '.join(filter(None, (name, what, rest)))}")
     width = max(map(len, lines))
     return "\n".join(
-        f"{'' if index else 'Next':<{INDENT}}{line:<{width}}   # {purposes[command]}"
+        f"{'' if index else 'Next':<{_INDENT}}{line:<{width}}   # {purposes[command]}"
         for index, (command, line) in enumerate(zip(commands, lines, strict=True))
     )
 
@@ -117,7 +114,7 @@ def _accuracies(validation: Accuracies | None, test: Accuracies | None) -> str:
             columns.append({name: _cell(found, name) for name in found.values})
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = [[accuracy_title(n), *(column.get(n, "-") for column in columns)] for n in names]
-    return table(heads, rows)
+    return text_table([heads, *rows], right=range(1, len(heads)))
 
 
 def _cell(found: Accuracies, name: str) -> str:
@@ -131,7 +128,7 @@ def _cell(found: Accuracies, name: str) -> str:
 def _overview(networks: Sequence[MeasuredNetwork]) -> str:
     """Write one line per network."""
     heads = ["network", "parameters", "validation", "test: clean", "test: attacked", "images"]
-    rows = []
+    rows = [heads]
     for network in networks:
         test, size = network.test, network.num_parameters
         assert test is not None  # they are tested
@@ -145,7 +142,7 @@ def _overview(networks: Sequence[MeasuredNetwork]) -> str:
                 "-" if test.num_images is None else f"{test.num_images:,}",
             ]
         )
-    return table(heads, rows)
+    return text_table(rows, right=range(1, len(heads)))
 
 
 def _shown(path: Path) -> str:

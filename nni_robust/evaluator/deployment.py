@@ -11,8 +11,7 @@ from torch import nn
 
 from nni_robust.check import SettingError
 from nni_robust.evaluator.outcome import ImageSequence
-from nni_robust.network_state import evaluation_mode
-from nni_robust.training.channels_last import channels_last
+from nni_robust.network_state import channels_last, evaluation_mode
 
 
 @contextlib.contextmanager
@@ -31,7 +30,7 @@ def as_deployed(network: nn.Module, device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def exact_arithmetic() -> Iterator[None]:
     """Make CUDA compute in full float32 and deterministically in the block."""
-    # torch.backends.cudnn.flags does not do: it raises a RuntimeError once the precision of a
+    # torch.backends.cudnn.flags is not enough: it raises a RuntimeError once the precision of a
     # single operation (cudnn.conv) has been set, and it does not cover matrix products.
     cudnn: Any = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul

@@ -57,7 +57,7 @@ class ProgressFile:
             "attacks": [_as_json(attack) for attack in attacks],
             **conditions,
         }
-        # As it will be read back: a tuple becomes a list.
+        # In the form that is read back: a tuple becomes a list.
         self.evaluation: dict[str, Any] = json.loads(json.dumps(evaluation, default=repr))
         identity = json.dumps([FORMAT, self.evaluation], sort_keys=True)
         self.path = Path(folder) / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"

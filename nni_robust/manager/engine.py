@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, T
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy import Strategy
 
+from nni_robust.atomic import replacing
+from nni_robust.check import SettingError
 from nni_robust.manager.client import Client, Trial
 from nni_robust.manager.page_axes import PageAxes
-from nni_robust.manager.strategy_state import load_state, save_state
 from nni_robust.manager.trial_input import TrialInput, read_trial_input, submitted_ids
+
+_STATE_FORMAT = 1
 
 _logger = logging.getLogger(__name__)
 
@@ -191,3 +195,47 @@ class ManagerEngine(ExecutionEngine):  # type: ignore[misc]  # NNI is untyped
 
 def _model_status(status: str) -> ModelStatus:
     return ModelStatus.Trained if status == "SUCCEEDED" else ModelStatus.Failed
+
+
+def save_state(path: Path, strategy: Strategy, ended: Set[int]) -> None:
+    """Write a strategy's state: completely, or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    strategy
+        The strategy.
+    ended
+        Parameter ids of the trials whose end the strategy knows.
+    """
+    state = {"format": _STATE_FORMAT, "strategy": strategy.state_dict(), "ended": set(ended)}
+    with replacing(path) as scratch:
+        scratch.write_bytes(pickle.dumps(state))
+
+
+def load_state(path: Path, strategy: Strategy) -> set[int]:
+    """Load a strategy's state, if there is one, and return the parameter ids of known ends.
+
+    Raises
+    ------
+    SettingError
+        If the file is damaged, or has another format.
+    """
+    if not path.is_file():
+        return set()
+    # A pickle, because NNI's strategies keep objects of their own in their state. The file was
+    # written by this very experiment.
+    try:
+        state = pickle.loads(path.read_bytes())
+    except Exception as error:  # unpickling may raise anything
+        raise SettingError(
+            f"{str(path)!r} must be the state of this experiment's strategy, but it cannot be "
+            f"read: {error}. Delete it to continue from the trials alone."
+        ) from error
+    if state.get("format") != _STATE_FORMAT:
+        raise SettingError(
+            f"{str(path)!r} must have format {_STATE_FORMAT}, got {state.get('format')!r}."
+        )
+    strategy.load_state_dict(state["strategy"])
+    return set(state["ended"])

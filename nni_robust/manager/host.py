@@ -116,7 +116,7 @@ class StrategyHost(MsgDispatcherBase):  # type: ignore[misc]  # NNI is untyped
         self._engine.trial_ended(parameter_id, data["event"])
 
     def handle_update_search_space(self, data: Any) -> None:
-        """Do nothing: the settings define the space, and NNI's page is told of it."""
+        """Do nothing: the settings define the space."""
 
     def handle_import_data(self, data: Any) -> None:
         """Do nothing: past trials, including failed ones, are read from the manager."""

@@ -1,4 +1,4 @@
-"""One trial: read what has to be done, do it, report once."""
+"""Run one trial: read its task, carry it out, report once."""
 
 from __future__ import annotations
 

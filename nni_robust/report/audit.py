@@ -7,7 +7,7 @@ from typing import Any
 
 from nni_robust.record import Record
 from nni_robust.report.robustness import epsilon_text
-from nni_robust.report.text_table import TERMINAL_WIDTH, text_table
+from nni_robust.report.text_table import TERMINAL_WIDTH, percent, text_table
 
 _VERDICT, _CHECK = 7, 10  # smallest widths, so that tables of several audits align
 
@@ -57,4 +57,4 @@ def _attacked(audit: Mapping[str, Any]) -> str:
 def _number(value: float | None) -> str:
     if value is None:  # JSON has no NaN
         return "NaN"
-    return str(value) if isinstance(value, int) else f"{100 * value:.2f} %"
+    return str(value) if isinstance(value, int) else percent(value)

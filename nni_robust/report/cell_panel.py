@@ -126,7 +126,7 @@ class Panel:
         return MARGIN + _STATE + column(state) * self.scale.pitch
 
     def _y(self, state: int) -> float:
-        """Return the height of a state: 0 for nodes; inputs are amid the lanes that leave them."""
+        """Return the height of a state: 0 for nodes, the mean of the lanes that leave an input."""
         if state >= NUM_INPUTS:
             return 0.0
         pairs = zip(self.edges, self.lanes, strict=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from nni_robust.check import SettingError
 from nni_robust.record import Record
 from nni_robust.report.figure import save_figure
-from nni_robust.report.text_table import text_table
+from nni_robust.report.text_table import percent, text_table
 
 _LABELS = {"epsilon": "epsilon", "steps": "steps of PGD"}
 
@@ -64,7 +64,7 @@ def accuracy_table(record: Record) -> str:
         else:
             label, attacked = name, robustness["asked"][name]
             fooled = attacked - right
-        share = f"{100 * robustness['accuracy'][name]:.2f} %"
+        share = percent(robustness["accuracy"][name])
         rows.append([label, str(attacked), str(fooled), share, f"{low:.2f} to {high:.2f} %"])
     return "\n".join([title, text_table(rows, right=range(1, 5), min_widths={0: 16})])
 

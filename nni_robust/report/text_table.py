@@ -45,3 +45,14 @@ def text_table(
     table.max_width = {str(i): width for i, width in (max_widths or {}).items()}
     table.add_rows([list(row) for row in rows])
     return "\n".join(line.rstrip() for line in table.get_string().split("\n"))
+
+
+def percent(share: float) -> str:
+    """Return a fraction as a percentage.
+
+    Examples
+    --------
+    >>> percent(0.8663)
+    '86.63 %'
+    """
+    return f"{100 * share:.2f} %"

@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from nni_robust.attack import PGD, Attack
 from nni_robust.check import SettingError, check_choice
-from nni_robust.network_state import evaluation_mode
-from nni_robust.training.channels_last import put_channels_last
+from nni_robust.network_state import evaluation_mode, put_channels_last
 from nni_robust.training.cutout import cutout
 from nni_robust.training.free_training import CarriedPerturbation
 from nni_robust.training.objective import Free

@@ -18,6 +18,26 @@ Classifier = Callable[[Tensor], Tensor]
 """Maps images (N, C, H, W) to logits (N, K)."""
 
 
+def _cross_entropy(
+    network: Classifier, x: Tensor, y: Tensor, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    logits = network(x)
+    return F.cross_entropy(logits, y, label_smoothing=label_smoothing), logits
+
+
+def _loss_under_attack(
+    self: object,
+    network: Classifier,
+    x: Tensor,
+    x_adv: Tensor,
+    y: Tensor,
+    *,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy and the logits of the attacked images."""
+    return _cross_entropy(network, x_adv, y, label_smoothing)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PGDAT:
     """Cross-entropy of attacked images, or of clean images if there is no attack.
@@ -33,11 +53,7 @@ class PGDAT:
         """Return the given attack."""
         return given
 
-    def loss(
-        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the logits of the attacked images."""
-        return _cross_entropy(network, x_adv, y, label_smoothing)
+    loss = _loss_under_attack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +179,7 @@ class Fast:
         step_size = self.step_share * threat_model.epsilon
         return PGD(threat_model=threat_model, steps=1, step_size=step_size)
 
-    def loss(
-        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the logits of the attacked images."""
-        return _cross_entropy(network, x_adv, y, label_smoothing)
+    loss = _loss_under_attack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +215,7 @@ class Free:
         """Return None: the training itself carries the perturbation."""
         _required(given, self.name)
 
-    def loss(
-        self, network: Classifier, x: Tensor, x_adv: Tensor, y: Tensor, *, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss and the logits of the perturbed images."""
-        return _cross_entropy(network, x_adv, y, label_smoothing)
+    loss = _loss_under_attack
 
 
 Objective = PGDAT | TRADES | MART | Fast | Free | Clean
@@ -220,13 +228,6 @@ OBJECTIVES: dict[str, Any] = {
     "free": Free,
     "clean": Clean,
 }
-
-
-def _cross_entropy(
-    network: Classifier, x: Tensor, y: Tensor, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
-    logits = network(x)
-    return F.cross_entropy(logits, y, label_smoothing=label_smoothing), logits
 
 
 def _check_beta(beta: float) -> None:

@@ -1,4 +1,4 @@
-"""End a training whose network learns to fool the attack of its training."""
+"""Stop a training whose network has learned to fool the training attack only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class OverfittingGuard(pl.Callback):  # type: ignore[misc]  # Lightning is untyp
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep a training ended that is resumed after this guard has ended it."""
+        """Stop at once if this guard has ended the training before it was resumed."""
         trainer.should_stop = trainer.should_stop or self.collapsed is not None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
+from nni_robust.data import Digits
 from nni_robust.record import Record
-from nni_robust.results.files import write_chosen
+from nni_robust.results.chosen import write_chosen
 from nni_robust.results.weights import save_weights
 from nni_robust.space import RobNetSpace
 
@@ -43,3 +46,22 @@ def chosen_folder():
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """Return a function that fits a network to the digits by a few steps."""
+
+    def fit(make):
+        torch.manual_seed(0)
+        network = make(10)
+        x, y = Digits().examples("train", 400)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+        for _ in range(60):
+            loss = nn.functional.cross_entropy(network(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return network.eval()
+
+    return fit

@@ -12,7 +12,6 @@ from torch import nn
 
 from nni_robust.__main__ import main
 from nni_robust.audit.audit import CHECKS
-from nni_robust.data import Digits
 from nni_robust.record import Record, read_records
 from nni_robust.report.audit import audit_table
 
@@ -38,19 +37,9 @@ class Rounded(Linear):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Fit the digits by a few steps."""
-    torch.manual_seed(0)
-    network = Linear(10)
-    x, y = Digits().examples("train", 400)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
-    for _ in range(60):
-        loss = nn.functional.cross_entropy(network(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+def weights(fitted, tmp_path_factory):
     path = tmp_path_factory.mktemp("linear") / "weights.pt"
-    torch.save(network.state_dict(), path)
+    torch.save(fitted(Linear).state_dict(), path)
     return str(path)
 
 

@@ -62,18 +62,8 @@ def make_linear(num_classes):
 
 
 @pytest.fixture(scope="module")
-def linear():
-    """Fit the digits by a few steps."""
-    torch.manual_seed(0)
-    network = Linear(10)
-    x, y = Digits().examples("train", 400)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
-    for _ in range(60):
-        loss = nn.functional.cross_entropy(network(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return network.eval()
+def linear(fitted):
+    return fitted(Linear)
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from nni_robust.__main__ import COMMANDS, main
+from nni_robust.__main__ import main
 from nni_robust.check import SettingError
 from nni_robust.command import draw
+from nni_robust.command.arguments import COMMANDS
 
 
 def test_help_loads_neither_torch_nor_nni():

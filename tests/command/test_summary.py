@@ -88,8 +88,8 @@ def test_a_training_prints_its_summary_unless_it_is_a_trial(trial, tmp_path, mon
     leave(tmp_path / "own", "final", num_images=200)
     file = tmp_path / "train.yml"
     file.write_text(yaml.safe_dump({"directory": str(tmp_path / "own")}))
-    monkeypatch.setattr("nni_robust.command.summary.run_job", lambda *arguments: tmp_path / "own")
-    monkeypatch.setattr("nni_robust.command.summary.in_trial", lambda: trial)
+    monkeypatch.setattr("nni_robust.command.job.run_job", lambda *arguments: tmp_path / "own")
+    monkeypatch.setattr("nni_robust.command.job.in_trial", lambda: trial)
     assert main(["train", str(file)]) == 0
     assert ("worst of suite" in capsys.readouterr().out) == (not trial)
 
@@ -99,7 +99,7 @@ def test_waiting_ends_with_the_summary_of_the_experiment(tmp_path, monkeypatch, 
     experiment = SimpleNamespace(id="abc", port=8080, directory=tmp_path)
     results = tmp_path / "results"
     outcome = SimpleNamespace(message="experiment abc is done.", exit_status=0, results=results)
-    monkeypatch.setattr("nni_robust.manager.experiments.find_experiment", lambda id: experiment)
-    monkeypatch.setattr("nni_robust.manager.follow.follow", lambda *args, timeout: outcome)
+    monkeypatch.setattr("nni_robust.command.wait.find_experiment", lambda id: experiment)
+    monkeypatch.setattr("nni_robust.command.wait.follow", lambda *args, timeout: outcome)
     assert main(["wait"]) == 0
     assert capsys.readouterr().out.startswith("experiment abc is done.\n\nNetwork     resnet18")

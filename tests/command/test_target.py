@@ -9,7 +9,7 @@ import torch
 
 from nni_robust.attack import ThreatModel
 from nni_robust.check import SettingError
-from nni_robust.command.options import TargetOptions, read_data, read_network
+from nni_robust.command.options import TargetOptions, read_network, read_section
 from nni_robust.command.target import targets
 from nni_robust.data import Synthetic
 from nni_robust.model import MODELS
@@ -31,7 +31,8 @@ def test_a_folder_gives_network_data_and_threat_model_of_the_search(chosen_folde
 
 def test_options_replace_what_a_folder_has_on_record(chosen_folder, tmp_path):
     chosen_folder(tmp_path)
-    data = read_data("{name: synthetic, num_classes: 2, image_shape: [1, 8, 8], num_examples: 7}")
+    text = "{name: synthetic, num_classes: 2, image_shape: [1, 8, 8], num_examples: 7}"
+    data = read_section(text, "--data")
     options = TargetOptions(network=tmp_path, data=data, norm="l2", epsilon="1/2")
     (target,) = targets(options)
     assert target.threat_model == ThreatModel(norm="l2", epsilon=0.5)

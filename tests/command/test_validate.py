@@ -10,7 +10,7 @@ import yaml
 
 from nni_robust.__main__ import main
 from nni_robust.check import SettingError
-from nni_robust.command.search_space import single_parameters
+from nni_robust.command.nni_keys import single_parameters
 from nni_robust.command.validate import validate
 from nni_robust.evaluator import EVALUATORS
 

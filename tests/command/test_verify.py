@@ -7,8 +7,8 @@ import json
 import pytest
 
 from nni_robust.__main__ import main
-from nni_robust.command.target import conditions_of
 from nni_robust.evaluator import attacked_accuracy
+from nni_robust.job.build import conditions_of
 from nni_robust.results.chosen import load_chosen, read_chosen
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is found to be not a nn.Module")

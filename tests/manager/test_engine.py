@@ -12,8 +12,7 @@ from nni.nas.space import ModelStatus, SimplifiedModelSpace
 
 from nni_robust.check import SettingError
 from nni_robust.manager.client import Status, Trial
-from nni_robust.manager.engine import ManagerEngine
-from nni_robust.manager.strategy_state import load_state
+from nni_robust.manager.engine import ManagerEngine, load_state
 from nni_robust.manager.trial_input import read_trial_input
 from nni_robust.space import RobNetSpace
 

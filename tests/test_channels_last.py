@@ -13,9 +13,9 @@ from nni_robust.attack import FGSM
 from nni_robust.data import Synthetic
 from nni_robust.evaluator import AdversarialClassification
 from nni_robust.evaluator.robustness import measure_robustness
+from nni_robust.network_state import channels_last, put_channels_last
 from nni_robust.space import RobNetSpace
 from nni_robust.training import Recipe
-from nni_robust.training.channels_last import channels_last, put_channels_last
 
 
 @pytest.fixture
