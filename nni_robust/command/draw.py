@@ -45,7 +45,7 @@ def draw(network: str, output: Path | None) -> list[Path]:
     """
     # The drawing concatenates all nodes, which is not true for every architecture of NNI's hub.
     known = published_names("robnet", "darts")
-    if network in known:
+    if network in known and not Path(network).is_dir():
         cells = PUBLISHED[network].edges()
         return list(save_cells(output or Path(network), cells, title=network))
     if not Path(network).is_dir():

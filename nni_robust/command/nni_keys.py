@@ -12,7 +12,7 @@ from typing import Any
 from nni.experiment.config import ExperimentConfig
 from nni.experiment.config.utils import unset_base_path
 
-from nni_robust.check import SettingError, did_you_mean, one_line
+from nni_robust.check import SettingError, below, did_you_mean, one_line
 
 _RANGES = ("uniform", "loguniform", "quniform", "qloguniform", "randint")  # lowest, highest, ...
 _TUNER_KEYS = ("name", "className", "codeDirectory", "classArgs")
@@ -87,7 +87,25 @@ def single_parameters(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     >>> single_parameters({"seed": {"_type": "choice", "_value": [0, 1]}})
     [{}, {'seed': 0}, {'seed': 1}]
     """
+    for key, domain in space.items():
+        with below("searchSpace", key):
+            _check_domain(domain)
     return [{}, *({key: value} for key, domain in space.items() for value in _values(domain))]
+
+
+def _check_domain(domain: Any) -> None:
+    """Raise a SettingError unless a domain has a type and values, at any depth."""
+    values = domain.get("_value") if isinstance(domain, Mapping) else None
+    if not isinstance(values, list) or not values or "_type" not in domain:
+        raise SettingError(
+            f"must be a mapping such as {{_type: choice, _value: [0.1, 0.2]}}, got {domain!r}."
+        )
+    for value in values:
+        if isinstance(value, Mapping) and "_name" in value:
+            for key, inner in value.items():
+                if key != "_name":
+                    with below(str(key)):
+                        _check_domain(inner)
 
 
 def _refuse_key(what: str, known: Collection[str], *path: str) -> None:
@@ -137,7 +155,7 @@ def _camel(name: str) -> str:
 
 def _values(domain: Mapping[str, Any]) -> list[Any]:
     """List the values of a domain; a choice of several parameters gives all combinations."""
-    kind, values = domain.get("_type"), domain.get("_value", [])
+    kind, values = domain["_type"], domain["_value"]
     if kind != "choice":
         return list(values[:2]) if kind in _RANGES else []
     found: list[Any] = []

@@ -98,9 +98,11 @@ def _steps(commands: Sequence[str], what: str) -> str:
         name, _, rest = command.partition(" ")
         lines.append(f"nni-robust {' '.join(filter(None, (name, what, rest)))}")
     width = max(map(len, lines))
+    longest = _INDENT + width + 5 + max(len(purposes[command]) for command in commands)
+    ends = [f"   # {purposes[c]}" if longest <= TERMINAL_WIDTH else "" for c in commands]
     return "\n".join(
-        f"{'' if index else 'Next':<{_INDENT}}{line:<{width}}   # {purposes[command]}"
-        for index, (command, line) in enumerate(zip(commands, lines, strict=True))
+        f"{'' if index else 'Next':<{_INDENT}}{f'{line:<{width}}{end}'.rstrip()}"
+        for index, (line, end) in enumerate(zip(lines, ends, strict=True))
     )
 
 

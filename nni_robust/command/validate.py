@@ -17,7 +17,7 @@ from nni.nas.execution import ExecutionEngine
 from nni_robust.check import SettingError, below, one_line
 from nni_robust.command.nni_keys import check_nni_keys, imported_class, single_parameters
 from nni_robust.data import RobustDataModule
-from nni_robust.job.build import JOBS, Search, build_job, build_search
+from nni_robust.job.build import ATTACKERS, JOBS, TRAININGS, Search, build_job, build_search
 from nni_robust.job.one_shot import OneShotSearch
 from nni_robust.manager.host import StrategyHost, check_trials
 from nni_robust.settings.sections import read_yaml, resolve
@@ -30,8 +30,6 @@ _NOUNS = {
     "attack": ("attack", "attacks"),
 }
 """What one job and several jobs of each command are called."""
-
-_TELLING_KEYS = {"networks": "attack", "network": "train"}
 
 
 def run(given: argparse.Namespace) -> int:
@@ -64,11 +62,20 @@ def validate(path: Path) -> str:
     """
     content = _read(path)
     if "evaluator" in content:  # no key of NNI's
-        command = next((name for key, name in _TELLING_KEYS.items() if key in content), "search")
+        command = _command_of(content)
         what = _check_job(command, resolve(content), Path.cwd())
         return f"{path.stem}: one {_NOUNS[command][0]}{what}"
     name = content.get("experimentName", path.stem)
     return f"{name}: {_check_experiment(content, path)}"
+
+
+def _command_of(content: Mapping[str, Any]) -> str:
+    """Return the command that runs a file with one job."""
+    evaluator = content["evaluator"]
+    name = evaluator.get("name") if isinstance(evaluator, Mapping) else None
+    if name in TRAININGS or "network" in content:
+        return "train"
+    return "attack" if name in ATTACKERS or "networks" in content else "search"
 
 
 def _read(path: Path) -> dict[str, Any]:

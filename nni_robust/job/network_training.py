@@ -189,6 +189,10 @@ class NetworkTraining(Job):
 
 def _check_network(network: nn.Module, conditions: Conditions, recipe: Recipe) -> None:
     check_fit(network.eval(), conditions.data)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise SettingError(
+            f"must have weights to train, but a {type(network).__name__} has none.", "network"
+        )
     if recipe.drop_path and not hasattr(network, "set_drop_path_prob"):
         raise SettingError(
             "must be 0 for a network without set_drop_path_prob, such as a "

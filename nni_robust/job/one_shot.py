@@ -101,6 +101,9 @@ class OneShotSearch(Job):
             check_count("probe_examples", probe_examples)
         check_share("retrain_validation_split", retrain_validation_split)
         _check_search_recipe(search_recipe)
+        for key in ("num_classes", "in_channels"):
+            if key in (derived or {}):
+                raise SettingError("must be left out: the data determine it.", "derived", key)
         search_recipe.objective.attack(search_attack)  # refuses an attack that it cannot use
         retrain_recipe.objective.attack(train_attack)
         check_one_shot(space, strategy)

@@ -11,6 +11,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from nni_robust.atomic import replacing
+from nni_robust.check import SettingError
 
 
 def save_figure(path: Path, draw: Callable[[], Figure]) -> tuple[Path, Path]:
@@ -31,6 +32,8 @@ def save_figure(path: Path, draw: Callable[[], Figure]) -> tuple[Path, Path]:
     svg, png
         The files written.
     """
+    if not path.name:
+        raise SettingError(f"must name files, got {str(path)!r}.", "--output")
     contents = {}
     with style.context(["default", {"svg.hashsalt": "nni_robust", "svg.fonttype": "path"}]):
         figure = draw()

@@ -61,7 +61,7 @@ def build(section: Any, table: Mapping[str, Any], *path: str | int, **given: Any
             if name == "name":
                 continue
             if name not in signature.parameters or not _may_replace(given, name):
-                raise SettingError(f"is not known.{_known(name, signature)}", str(name))
+                raise SettingError(f"is not known.{_known(name, signature, given)}", str(name))
             with below(str(name)):
                 arguments[name] = _convert(value, signature.hints.get(name, Any), threat_model)
         missing = [name for name in signature.required if name not in arguments]
@@ -118,12 +118,13 @@ def build_threat_model(value: Any, *path: str) -> ThreatModel:
 
 
 def _may_replace(given: Mapping[str, Any], name: str) -> bool:
-    """Whether a section may give this argument: objects built before are not replaced."""
-    return isinstance(given.get(name, 0), (str, int, float, ThreatModel))
+    """Whether a section may give this argument: only numbers and threat models are replaced."""
+    return isinstance(given.get(name, 0), (int, float, ThreatModel))
 
 
-def _known(name: Any, signature: Signature) -> str:
-    return f"{did_you_mean(name, signature.parameters)} Known are {sorted(signature.parameters)}."
+def _known(name: Any, signature: Signature, given: Mapping[str, Any]) -> str:
+    known = sorted(key for key in signature.parameters if _may_replace(given, key))
+    return f"{did_you_mean(name, known)} Known are {known}."
 
 
 def _find(name: Any, table: Mapping[str, Any]) -> Any:

@@ -86,8 +86,16 @@ class Recipe:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise SettingError(f"must be positive, got {self.learning_rate!r}.", "learning_rate")
+        if not 0 < self.learning_rate < math.inf:
+            raise SettingError(
+                f"must be positive and finite, got {self.learning_rate!r}.", "learning_rate"
+            )
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise SettingError(f"must be positive or None, got {self.max_norm!r}.", "max_norm")
+        if not all(0 < share <= 1 for share in self.milestones):
+            raise SettingError(
+                f"must be shares of the epochs in (0, 1], got {self.milestones!r}.", "milestones"
+            )
         for name in ("momentum", "final_share", "warmup", "warmup_share", "awp_warmup"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise SettingError(f"must lie in [0, 1], got {value!r}.", name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from nni_robust.__main__ import main
+from nni_robust.check import SettingError
+from nni_robust.command.draw import draw
 
 
 @pytest.mark.parametrize("name", ["racl", "robnet-small"])
@@ -25,3 +29,16 @@ def test_an_unknown_network_is_refused_in_one_line(name, tmp_path, monkeypatch, 
     assert "network must be a folder of results or one of ['advrush'," in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_results_goes_before_a_published_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "racl").mkdir()
+    with pytest.raises(SettingError, match="'racl' must hold a chosen network"):
+        draw("racl", None)
+
+
+def test_an_output_without_a_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=r"--output must name files, got '\.'"):
+        draw("racl", Path())

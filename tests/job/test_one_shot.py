@@ -241,6 +241,7 @@ EXPERIMENT = {
             "retrain_epochs must be a whole number of at least 1",
         ),
         ({"evaluator.derived": {"wdth": 4}}, {}, "evaluator.derived.wdth is not known"),
+        ({"evaluator.derived": {"num_classes": 4}}, {}, "derived.num_classes must be left out"),
         ({"seed": -1}, {}, "search.yml: seed must be a whole number"),
         (
             {"evaluator.retrain_recipe": {"name": "racl_clean"}, "evaluator.train_attack": None},
@@ -269,6 +270,16 @@ EXPERIMENT = {
             {},
             {"searchSpace": {"strategy.etta": {"_type": "choice", "_value": [0.5]}}},
             "strategy.etta is not known",
+        ),
+        (
+            {},
+            {"searchSpace": {"strategy.rho": 1}},
+            "searchSpace.strategy.rho must be a mapping such as",
+        ),
+        (
+            {},
+            {"searchSpace": {"strategy.rho": {"_type": "choice", "_value": []}}},
+            "searchSpace.strategy.rho must be a mapping such as",
         ),
         (
             {},
