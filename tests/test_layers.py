@@ -1,4 +1,4 @@
-"""Who may import whom, what stands in the tables, and how light the package is to import."""
+"""Who may import whom, what the tables hold, and how light the package is to import."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_there_is_no_file_without_an_idea():
         ("strategy", "STRATEGIES", "Strategy"),
     ],
 )
-def test_every_public_class_stands_in_its_table(module, table, base):
+def test_every_public_class_is_in_its_table(module, table, base):
     package = importlib.import_module(f"nni_robust.{module}")
     listed = set(getattr(package, table).values())
     public = {

@@ -118,12 +118,12 @@ class WeightAverage(pl.Callback):  # type: ignore[misc]  # Lightning is untyped
             self.average.update(_weights(trainer))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the network the averages."""
+        """Load the averages into the network."""
         if not trainer.sanity_checking:
             self._hold_averages(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the network the averages."""
+        """Load the averages into the network."""
         self._hold_averages(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
