@@ -85,6 +85,8 @@ def type_schema(hint: Any) -> dict[str, Any]:
     if hint is float:
         return dict(NUMBER)
     arguments = typing.get_args(hint)
+    if set(arguments) == {Any, type(None)}:  # Python 3.10 reads `x: Any = None` so
+        return {}
     if type(None) in arguments:
         inner = [type_schema(argument) for argument in arguments if argument is not type(None)]
         return {"anyOf": [*inner, {"type": "null"}]}
