@@ -58,7 +58,9 @@ def test_the_page_shows_what_the_manager_tells(tmp_path):
     with running_experiment(config(tmp_path), tmp_path) as (_, experiment_id, port):
         experiment = ExperimentEntry(experiment_id, "toy", port, "", tmp_path)
         assert follow(experiment, timeout=300).status == "DONE"
-        told = {trial.id: trial for trial in Client(experiment.address).trials()}
+        client = Client(experiment.address)
+        told = {trial.id: trial for trial in client.trials()}
+        noted = {id: (client.record(id) or {}).get("parameters") for id in told}
         with browser() as page:
             open_page(page, port, "overview")
             screenshot(page, tmp_path / "overview.png")
@@ -74,7 +76,9 @@ def test_the_page_shows_what_the_manager_tells(tmp_path):
 
             for row in rows[-3:]:
                 trial = told[row["ID"]]
-                assert trial_parameters(page, row["ID"]) == trial.parameters
+                # The page shows what NNI noted for a trial; of trials that start together, one may
+                # run the parameters noted for another.
+                assert trial_parameters(page, row["ID"]) == noted[row["ID"]]
                 assert row["Default metric"] == f"{trial.default} (FINAL)"
 
             axes = parallel_axes(page)
