@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,7 @@ class NetworkAttack(Job):
 
     def journal(self) -> Journal:
         """Find the networks and claim the folder of the results."""
-        places = self._places()
-        chosen = read_chosen(places["target"])
+        places, chosen = self._places, self._chosen
         evaluator = describe_arguments(self)
         for name in ("networks", "target", "source", "directory", "tags"):
             del evaluator[name]
@@ -120,8 +120,7 @@ class NetworkAttack(Job):
             ``default``, the accuracy under the worst attack per image; ``clean``; and one key per
             attack, such as ``pgd100``, or ``transfer_pgd100`` with a source.
         """
-        places = self._places()
-        chosen = read_chosen(places["target"])
+        places, chosen = self._places, self._chosen
         known = journal.known(self.stage, chosen["sample"])
         if known is not None:
             return known
@@ -145,13 +144,18 @@ class NetworkAttack(Job):
         journal.note(self.stage, chosen["sample"], metrics, details={"num_images": len(x)})
         return metrics
 
+    @cached_property
     def _places(self) -> dict[str, Path]:
-        """Return the folders of target and source."""
+        """The folders of target and source; finding them reads every record below ``networks``."""
         scale = self.tags.get("scale")
         return {
             key: find_trained(Path(self.networks), {"seed": self.seed, **wanted}, key, scale)
             for key, wanted in self.wanted.items()
         }
+
+    @cached_property
+    def _chosen(self) -> dict[str, Any]:
+        return read_chosen(self._places["target"])
 
 
 def check_wanted(sections: Mapping[str, Any]) -> None:
